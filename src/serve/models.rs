@@ -1,5 +1,6 @@
 //! Models as clients see them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::{
@@ -11,20 +12,43 @@ use serde_json::{Value, json};
 use super::{
     fault::Fault,
     server::{Server, Shared},
+    shelf::name_of,
 };
 use crate::{
     catalog::{ModelFolder, Overrides},
+    device,
     engine::{Model, Reading},
-    error::Error,
-    pipeline::{Films, ModelConfig, SourceConfig},
+    error::{Error, RequestError},
+    pipeline::{Films, ModelConfig, SourceConfig, check_weights},
 };
 
-/// Refuses the first of the operator's models that is on this machine and cannot be opened, or is not there. What is still to be fetched is
-/// not looked at.
+/// Refuses the first of the operator's models that is on this machine and cannot be opened, or is not there, or has not the weights of its
+/// configuration, or is called as another. What is still to be fetched is not looked at.
 pub(super) fn check(places: &[String]) -> Result<(), Error> {
+    check_names(places)?;
     for place in places {
         if let Some(folder) = ModelFolder::open_present(place)? {
-            ModelConfig::read(&folder)?;
+            let config = ModelConfig::read(&folder).map_err(|error| folder.located(error))?;
+            check_weights(&folder, &config, &device::for_shapes()?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a model that has the name of another before it, as no request could ask for both.
+fn check_names(places: &[String]) -> Result<(), RequestError> {
+    let mut named = BTreeMap::new();
+    for place in places {
+        let name = name_of(place.as_ref());
+        if named
+            .insert(name, place)
+            .is_some_and(|other| other != place)
+        {
+            return Err(RequestError::ServeOption {
+                what: "model of a name of its own",
+                given: place.clone(),
+                hint: "one before it is called the same: rename its folder or file, or name it by a link",
+            });
         }
     }
     Ok(())

@@ -42,8 +42,9 @@ impl Shelf {
         };
         for place in &options.models {
             let name = name_of(Path::new(place));
-            shelf.order.push(name.clone());
-            shelf.models.insert(name, place.clone());
+            if shelf.models.insert(name.clone(), place.clone()).is_none() {
+                shelf.order.push(name);
+            }
         }
         for (name, place) in found(&options.model_folders, is_model) {
             if !shelf.models.contains_key(&name) {
@@ -130,7 +131,7 @@ impl Shelf {
 }
 
 /// The last part of a path or a Hub id, without the ending of a file of weights.
-fn name_of(path: &Path) -> String {
+pub(super) fn name_of(path: &Path) -> String {
     let whole = path.file_name().unwrap_or(path.as_os_str());
     let stem = if is_weights(path) {
         path.file_stem().unwrap_or(whole)

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::{Served, circle, jobs::base64, long};
 use crate::cli::{afterimage, program};
+use crate::fixture::fixture;
 
 #[test]
 fn help_is_worth_reading() {
@@ -283,6 +284,12 @@ fn what_cannot_work_is_refused_at_the_start() {
     serve(&["--model", "nope"]).refused(2, &["there is no model `nope`"]);
     serve(&["--model", "/no/such/model"]).refused(2, &["`/no/such/model`"]);
     serve(&["--model", here]).refused(1, &["is not a model"]);
+    let called = |name: &str| fixture(name).join("model").display().to_string();
+    let [first, second] = ["sd15", "dit"].map(called);
+    serve(&["--model", &first, "--model", &second])
+        .refused(2, &["dit/model` is no model of a name of its own", "link"]);
+    let card = "stable-diffusion-v1-5";
+    serve(&["--model", card]).refused(1, &["`stable-diffusion-v1-5` has no weights for `text_enc"]);
     serve(&["--weights", "q4", "--activations", "q8"]).refused(1, &["not in `q4`"]);
     serve(&["--weights", "q4", "--dtype", "bf16"]).refused(1, &["weights in `q4`"]);
     serve(&["--results", file]).refused(1, &["a file has that name", "a folder is wanted"]);
