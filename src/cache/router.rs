@@ -6,6 +6,7 @@
 //! threshold.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -54,8 +55,12 @@ impl Router {
     ///
     /// If the file is unreadable, or a row is missing.
     pub fn read(path: impl AsRef<Path>, threshold: f64) -> Result<Self, Error> {
-        let source = WeightSource::open(&path)?;
         let name = path.as_ref().display().to_string();
+        if let Err(cause) = fs::metadata(&path) {
+            let reason = cause.to_string();
+            return Err(PlanError::RouterFile { file: name, reason }.into());
+        }
+        let source = WeightSource::open(&path)?;
         let row = |index: usize| {
             let key = ["", "routers."]
                 .into_iter()
@@ -201,6 +206,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_router_that_is_gone_is_called_one() {
+        let refused = Router::read("/nowhere/router.safetensors", 0.1).unwrap_err();
+        let text = refused.to_string();
+        assert!(refused.is_plan(), "{text}");
+        assert!(
+            text.starts_with("the router `/nowhere/router.safetensors` cannot be read: "),
+            "{text}"
+        );
+        assert!(text.contains("another rule with `--cache`"), "{text}");
     }
 
     #[test]

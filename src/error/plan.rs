@@ -167,6 +167,10 @@ pub(crate) enum PlanError {
     #[error("`tgate` freezes cross-attention, and this trunk has none")]
     NoCrossAttention,
     #[error(
+        "the router `{file}` cannot be read: {reason}\nhint: put it back, or `afterimage calibrate --cache l2c` makes one; a replay goes by another rule with `--cache`"
+    )]
+    RouterFile { file: String, reason: String },
+    #[error(
         "`{file}` holds no router\nhint: a router has a vector `0.prob`, `1.prob`, … for each step"
     )]
     NoRouter { file: String },

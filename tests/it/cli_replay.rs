@@ -362,7 +362,7 @@ fn recipes_with_a_part_missing_are_refused() {
     refused(r#""strength": 0.5"#, &[&words("strength"), picture]);
     refused(
         r#""cache": "l2c:router=gone.safetensors", "router": {"path": "gone.safetensors"}"#,
-        &["cannot read the weights", "gone"],
+        &["the router `gone.safetensors` cannot be read", "`--cache`"],
     );
     let small = ["--steps", "2", "--size", "64x64", "--cache", "none"];
     done(&replay(folder.path(), "hand.json", &small));
