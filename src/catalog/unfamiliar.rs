@@ -10,13 +10,9 @@ use crate::{
 };
 
 /// Pieces that names of a file have, all of them, and what it is then; the first that fits counts.
-const KINDS: [(&[&str], &str); 14] = [
+const KINDS: [(&[&str], &str); 13] = [
     (&["lora_"], LORA),
     (&[".lora"], LORA),
-    (
-        &["controlnet_cond_embedding.", "down_blocks."],
-        "this is a ControlNet: put it into a folder with its `config.json`, and give that as `--control-model`, beside a model",
-    ),
     (
         &["controlnet_blocks.", "transformer_blocks.0.attn."],
         "this is a ControlNet for a transformer, which is not read",

@@ -18,14 +18,9 @@ use crate::{
 
 /// Opens the files that are named.
 pub(super) fn open(named: &args::Adapt) -> Result<Adapters, Error> {
-    let lora = |file: &LoraFile| {
-        check_there(&file.path)?;
-        Ok(Lora::open(&file.path)?.with_scale(file.scale))
-    };
-    let embedding = |file: &EmbeddingFile| {
-        check_there(&file.path)?;
-        Embedding::open(&file.path, file.token.as_deref())
-    };
+    check_there(named)?;
+    let lora = |file: &LoraFile| Ok(Lora::open(&file.path)?.with_scale(file.scale));
+    let embedding = |file: &EmbeddingFile| Embedding::open(&file.path, file.token.as_deref());
     let customs = named.custom_diffusion.iter();
     Ok(Adapters {
         loras: named.lora.iter().map(lora).collect::<Result<_, Error>>()?,
@@ -41,12 +36,16 @@ pub(super) fn open(named: &args::Adapt) -> Result<Adapters, Error> {
 }
 
 /// Refuses what is no file where it tells what was meant: the ways of other programs to name adapters.
-fn check_there(path: &Path) -> Result<(), FileError> {
-    let name = path.display().to_string();
-    match meant(&name).filter(|_| !path.exists()) {
-        Some(hint) => Err(FileError::NoAdapter { name, hint }),
-        None => Ok(()),
+pub(super) fn check_there(named: &args::Adapt) -> Result<(), FileError> {
+    let loras = named.lora.iter().map(|file| &file.path);
+    let words = named.embedding.iter().map(|file| &file.path);
+    for path in loras.chain(words).filter(|path| !path.exists()) {
+        let name = path.display().to_string();
+        if let Some(hint) = meant(&name) {
+            return Err(FileError::NoAdapter { name, hint });
+        }
     }
+    Ok(())
 }
 
 /// What helps who named an adapter so.

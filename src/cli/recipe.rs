@@ -4,6 +4,7 @@
 mod tests;
 
 use super::{
+    adapters,
     args::{self, Corner},
     pictures::{groups, spread},
 };
@@ -35,7 +36,7 @@ pub(super) fn asked(arguments: &args::Generate) -> Result<Recipe, Error> {
     course(&mut recipe, &arguments.course);
     numbers(&mut recipe, arguments)?;
     framing(&mut recipe, &arguments.xl);
-    adapted(&mut recipe, &arguments.adapt);
+    adapted(&mut recipe, &arguments.adapt)?;
     start(&mut recipe, &arguments.start)?;
     follow(&mut recipe, &arguments.follow)?;
     recipe.check_files()?;
@@ -264,7 +265,8 @@ fn film(recipe: &mut Recipe, given: &args::Film) {
     }
 }
 
-fn adapted(recipe: &mut Recipe, given: &args::Adapt) {
+fn adapted(recipe: &mut Recipe, given: &args::Adapt) -> Result<(), Error> {
+    adapters::check_there(given)?;
     if !given.lora.is_empty() {
         let loras = given.lora.iter().map(|lora| RecipeLora {
             file: RecipeFile::new(&lora.path),
@@ -283,6 +285,7 @@ fn adapted(recipe: &mut Recipe, given: &args::Adapt) {
         let files = given.custom_diffusion.iter();
         recipe.custom_diffusions = files.map(|path| RecipeFile::new(path)).collect();
     }
+    Ok(())
 }
 
 fn start(recipe: &mut Recipe, given: &args::Start) -> Result<(), RequestError> {

@@ -344,7 +344,7 @@ mod tests {
         };
         assert!(read(None, b"{}").is_ok(), "without a type");
         assert!(read(None, b"\xef\xbb\xbf{}").is_ok(), "with a mark");
-        let many = ["{\"a\": [0", &",0".repeat(MOST_COMMAS), "]}"].concat();
+        let many = ["{\"a\": [0", &",0".repeat(MOST_COMMAS + 1), "]}"].concat();
         let fault = read(None, many.as_bytes()).map(|_| ()).unwrap_err();
         assert!(fault.message.ends_with("values"), "or more: {fault:?}");
         for (header, value) in [

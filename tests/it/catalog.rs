@@ -204,13 +204,15 @@ fn what_is_no_model_is_said_to_be_none() {
     assert!(text.contains("one part of a model"), "{text}");
     written(empty.path(), "model_index.json", b"[]");
     assert!(open(empty.path()).unwrap_err().is_config());
-    for name in ["", "no-such-model", "./no/such/folder", "a/b/c"] {
+    for (name, hint) in [
+        ("", "a card (stable-diffusion-v1-5, "),
+        ("no-such-model", "a card (stable-diffusion-v1-5, "),
+        ("./no/such/folder", "`.` is there, and has no `no`"),
+        ("a/b/c", "by `owner/name` alone, as in `a/b`"),
+    ] {
         let error = ModelFolder::open(name).unwrap_err();
         assert!(error.is_request(), "{name}: {error}");
-        assert!(
-            error.to_string().contains("stable-diffusion-v1-5"),
-            "{error}"
-        );
+        assert!(error.to_string().contains(hint), "{error}");
     }
 }
 

@@ -292,7 +292,7 @@ const UNREAD: [(&[(&str, &[usize])], &str); 9] = [
             ("down_blocks.0.resnets.0.conv1.weight", &[320, 320, 3, 3]),
             ("time_embedding.linear_1.weight", &[1280, 320]),
         ],
-        "give that as `--control-model`",
+        "beside the weights, as `--control-model`",
     ),
 ];
 

@@ -155,7 +155,7 @@ fn words_of_other_programs_are_answered_with_ours() {
         ),
         (
             &["generate", "--prompt", "a cat"],
-            &["unexpected argument '--prompt'", "a prompt stands alone"],
+            &["unexpected argument '--prompt'", "the prompt stands alone"],
         ),
     ]);
 }

@@ -268,7 +268,8 @@ fn a_closed_standard_output_takes_no_picture() {
 fn files_beyond_the_limit_are_told() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut shell = Command::new("sh");
-    let line = "ulimit -f 1; exec \"$0\" generate a --device cpu --steps 1 --model \"$1\" --output a.png";
+    let line =
+        "ulimit -f 1; exec \"$0\" generate a --device cpu --steps 1 --model \"$1\" --output a.png";
     shell.args(["-c", line, env!("CARGO_BIN_EXE_afterimage")]);
     let model = std::path::absolute(model()).expect("a path");
     shell.arg(model).current_dir(folder.path());

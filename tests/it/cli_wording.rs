@@ -45,7 +45,7 @@ fn words_of_other_programs_are_warned_of() {
         ("{red|blue}", "nothing in a prompt is drawn by lot"),
         (
             "embedding:ink",
-            "hint: use `--lora FILE=SCALE` or `--embedding FILE`",
+            "hint: leave out `embedding:`, and give the file by `--embedding`",
         ),
         (
             "a cat --ar 16:9",

@@ -385,6 +385,10 @@ fn what_does_not_fit_is_refused() {
     let mut other = controlled("stable-diffusion-2-1", 0);
     let message = other.add_control(card()).unwrap_err().to_string();
     assert!(message.contains("for another model family"), "{message}");
+}
+
+#[test]
+fn what_is_no_net_is_told_where_nets_are() {
     for (name, words) in [
         ("no-such-folder", "there is no folder `no-such-folder`"),
         ("models/scenes", "name the folder of its part"),

@@ -41,7 +41,11 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 /// Sets keys of a JSON file; null takes one out.
 pub(crate) fn edited(folder: &Path, file: &str, keys: Value) {
     let path = folder.join(file);
-    let mut value: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    // Ends that Python writes as no JSON has them are silent.
+    let text = fs::read_to_string(&path)
+        .unwrap()
+        .replace("-Infinity", "null");
+    let mut value: Value = serde_json::from_str(&text).unwrap();
     let object = value.as_object_mut().unwrap();
     for (key, new) in keys.as_object().unwrap() {
         if new.is_null() {

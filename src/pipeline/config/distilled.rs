@@ -101,12 +101,13 @@ fn steps(folder: &ModelFolder, silent: usize) -> usize {
     folder.distilled().map_or(silent, |named| named.steps)
 }
 
-/// Whether a network is as large as those of the Turbo models, which make pictures of 512 pixels a side: those that SDXL was tuned on are
-/// larger, whatever spacing of steps they like.
+/// Whether a network may be one of the Turbo models, which make pictures of 512 pixels a side and are tuned from 2.1 and XL: XL's own are
+/// larger, and 1.x's read texts of 768, whatever spacing of steps they like.
 fn is_of_turbo(unet: &UNetConfig) -> bool {
     const SIDE: usize = 64;
+    const FIRST: usize = 768;
 
-    unet.sample_size.iter().all(|side| *side <= SIDE)
+    unet.context_width != FIRST && unet.sample_size.iter().all(|side| *side <= SIDE)
 }
 
 /// What a request leaves to the model, and whether it caches.

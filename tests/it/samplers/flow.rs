@@ -153,9 +153,13 @@ fn samplers_and_models_of_other_kinds_are_refused() {
              flow-euler, flow-heun, dpmsolver++ and unipc"
         );
     }
-    for word in ["unipc-karras", "dpmsolver++-beta", "deis"] {
+    for (word, key) in [
+        ("unipc-karras", "use_karras_sigmas"),
+        ("dpmsolver++-beta", "use_beta_sigmas"),
+        ("deis", "use_flow_sigmas"),
+    ] {
         let said = refused(flow_model(), word);
-        assert!(said.starts_with("`use_flow_sigmas` is `true`"), "{said}");
+        assert!(said.starts_with(&format!("`{key}` is `true`")), "{said}");
     }
     for word in ["flow-euler", "flow-heun", "flow-euler-karras"] {
         assert_eq!(
