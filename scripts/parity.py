@@ -96,7 +96,7 @@ def run(binary, part, name, threads, cases=None, front=(), keep=None):
             environment["AFTERIMAGE_PARITY_CASES"] = ",".join(cases)
         done = subprocess.run([*front, binary, "--exact", *TESTS[part], "--test-threads", "1"], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True)
-        text = file.read_text()
+        text = file.read_text() if file.exists() else ""
     found = of_lines(text)
     print(f"{name}: {len(found)} comparisons, {done.stdout.strip().splitlines()[-1]}", flush=True)
     if done.returncode:
