@@ -126,7 +126,7 @@ fn promise(
     Ok(Promise {
         speedup: macs as f64 / forecast.total_macs().max(1) as f64,
         cells: forecast.cells.iter().sum(),
-        decides: forecast.decided.then(|| Costs {
+        decides: forecast.decided.then_some(Costs {
             plain: macs,
             trunk: resolved.blueprint,
         }),

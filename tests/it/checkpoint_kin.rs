@@ -221,8 +221,11 @@ fn a_decoder_of_pictures_is_none_of_films() {
     assert!(warned.contains("decodes picture by picture"), "{warned}");
 }
 
-/// Names and shapes of files that are not read, and what is said of each.
-const UNREAD: [(&[(&str, &[usize])], &str); 9] = [
+/// Names and shapes of some tensors.
+type Shapes = &'static [(&'static str, &'static [usize])];
+
+/// Files that are not read, and what is said of each.
+const UNREAD: [(Shapes, &str); 9] = [
     (
         &[
             ("double_blocks.0.img_attn.qkv.weight", &[9216, 3072]),

@@ -366,11 +366,8 @@ fn transformers_for_few_steps_are_known_by_their_sampler() {
     assert_eq!(silent(folder.path()), (20, 4.5));
     let class = json!({"_class_name": "LCMScheduler"});
     edited(folder.path(), "scheduler/scheduler_config.json", class);
-    edited(
-        folder.path(),
-        "model_index.json",
-        json!({"scheduler": ["diffusers", "LCMScheduler"]}),
-    );
+    let index = json!({"scheduler": ["diffusers", "LCMScheduler"]});
+    edited(folder.path(), "model_index.json", index);
     assert_eq!(silent(folder.path()), (4, 1.0));
 }
 

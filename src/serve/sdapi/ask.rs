@@ -10,7 +10,7 @@ use super::{
     control, layers,
     missed::{self, About},
     numbers, picked, prompt, samplers,
-    settings::Settings,
+    settings::{Settings, Vae},
 };
 use crate::serve::{asked::Ask, fault::Fault, openai::seeds, pictures, read, server::Server};
 
@@ -172,7 +172,8 @@ fn recipe(
         "prompts": [said.prompt],
         "seed": seeds(request.seed, pictures)?,
     });
-    if let Some(vae) = settings.vae().unwrap_or(picked.vae.as_deref()) {
+    let vae = settings.vae();
+    if let Some(vae) = vae.map_or(picked.vae.as_deref(), Vae::name) {
         recipe["model"]["vae"] = vae.into();
     }
     let given = [

@@ -7,7 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::{picked, settings::Settings, title};
+use super::{
+    picked,
+    settings::{Settings, Vae},
+    title,
+};
 use crate::{
     image_io,
     serve::{fault::Fault, gate::Client, read, server::Shared, shelf::Shelf},
@@ -60,7 +64,7 @@ pub(in crate::serve) async fn set(
     let shelf = server.shelf();
     let model = settings.model().map(|asked| shelf.model(Some(asked)));
     let model = model.transpose()?.map(|(name, _)| name.to_owned());
-    if let Some(Some(vae)) = settings.vae() {
+    if let Some(Vae::Named(vae)) = settings.vae() {
         Shelf::find(&shelf.vaes, vae, "autoencoder").map_err(|fault| fault.of("sd_vae"))?;
     }
     let mut all = server.picked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,7 +75,7 @@ pub(in crate::serve) async fn set(
     picked.model = model.or(picked.model.take());
     picked.clip_stop = settings.clip_stop.or(picked.clip_stop);
     if let Some(vae) = settings.vae() {
-        picked.vae = vae.map(str::to_owned);
+        picked.vae = vae.name().map(str::to_owned);
     }
     Ok(Json(if warnings.is_empty() {
         Value::Null

@@ -20,6 +20,23 @@ pub(super) struct Settings {
     pub(super) clip_stop: Option<usize>,
 }
 
+/// An autoencoder that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vae<'a> {
+    /// The model's own.
+    Own,
+    Named(&'a str),
+}
+
+impl<'a> Vae<'a> {
+    pub(super) fn name(self) -> Option<&'a str> {
+        match self {
+            Self::Own => None,
+            Self::Named(name) => Some(name),
+        }
+    }
+}
+
 impl Settings {
     /// Reads them; words about others, which have no effect, go to `warnings`.
     pub(super) fn read(
@@ -38,10 +55,12 @@ impl Settings {
             .filter(|name| !name.is_empty())
     }
 
-    /// The autoencoder that is asked for, if any is; within that nothing, where it is the model's own.
-    pub(super) fn vae(&self) -> Option<Option<&str>> {
-        let vae = self.sd_vae.as_deref()?;
-        Some(Some(vae).filter(|vae| !["", "Automatic", "None"].contains(vae)))
+    /// The autoencoder that is asked for, if any is.
+    pub(super) fn vae(&self) -> Option<Vae<'_>> {
+        Some(match self.sd_vae.as_deref()? {
+            "" | "Automatic" | "None" => Vae::Own,
+            name => Vae::Named(name),
+        })
     }
 }
 
@@ -64,7 +83,7 @@ mod tests {
         });
         let (settings, warnings) = read(&given).unwrap();
         assert_eq!(settings.clip_stop, Some(2));
-        assert_eq!((settings.vae(), settings.model()), (Some(None), None));
+        assert_eq!((settings.vae(), settings.model()), (Some(Vae::Own), None));
         assert_eq!(
             warnings,
             ["`eta_noise_seed_delta` is not known and was ignored"]
@@ -73,7 +92,7 @@ mod tests {
             read(&json!({"sd_vae": "soft", "CLIP_stop_at_last_layers": 2.0})).unwrap();
         assert_eq!(
             (settings.vae(), settings.clip_stop),
-            (Some(Some("soft")), Some(2))
+            (Some(Vae::Named("soft")), Some(2))
         );
         for (key, value) in [
             ("sd_model_checkpoint", json!(5)),
