@@ -89,7 +89,7 @@ files() {
     torch) echo src/weights/source/{mod,place,stored}.rs src/weights/source/torch/*.rs ;;
     adapters) echo src/weights/adapt/*.rs ;;
     embeddings) echo src/text/embedding.rs ;;
-    checkpoints) echo src/catalog/{checkpoint,claims,said,cards}.rs src/weights/original/*.rs src/weights/{dit,adm}.rs ;;
+    checkpoints) echo src/catalog/{checkpoint,fitting,claims,said,cards}.rs src/weights/original/*.rs src/weights/{dit,adm}.rs ;;
     configs) echo src/catalog/index.rs src/models/json.rs src/models/{unet,unet3d,spatio_temporal,vae,clip,dit}/*config.rs src/pipeline/config/*.rs ;;
     controls) echo src/models/control/config.rs ;;
     schedulers) echo src/samplers/{config,build,kind,repairs}.rs src/noise/*.rs ;;
