@@ -50,6 +50,7 @@ pub(crate) enum FileError {
     MissingPart { part: String, model: String },
     #[error("`{name}` is not a model: it has no `model_index.json`\nhint: {hint}")]
     NotAModel { name: String, hint: String },
+    #[cfg(feature = "cli")]
     #[error("there is no file `{name}`\nhint: {hint}\nfile: {name}")]
     NoAdapter { name: String, hint: String },
     #[error("there is no folder `{name}`\nhint: {hint}")]
