@@ -37,6 +37,8 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use self::distilled::{Distillation, Named};
 pub(crate) use self::hash::bytes_hash;
+#[cfg(feature = "cli")]
+pub(crate) use self::unknown::may_be_of_hub;
 use self::{
     autoencoder::Replacement, checkpoint::Checkpoint, files::Files, hash::Fingerprint, said::Said,
 };

@@ -1,7 +1,7 @@
 //! One part of a model in a folder of its own: how `ControlNets` come.
 
 use super::files::Files;
-use super::{cards::PARTS, hash::Fingerprint, index};
+use super::{cards::PARTS, hash::Fingerprint, index, unknown::may_be_of_hub};
 use crate::{
     error::{Error, FileError, WeightsError},
     reading::dead_link,
@@ -98,11 +98,7 @@ impl ModelPart {
 
 /// What helps who named a part that is nowhere: unlike models, parts are not looked for on the Hub.
 fn absent(name: &str) -> &'static str {
-    let is_hub = name.split_once('/').is_some_and(|(owner, model)| {
-        let is_folder = owner.is_empty() || owner.starts_with('.') || Path::new(owner).is_dir();
-        !is_folder && !model.is_empty() && !model.contains('/')
-    });
-    if is_hub {
+    if may_be_of_hub(name) {
         "a part of a model is a folder with `config.json` and weights; those of the Hub are not fetched: download it, and name the folder"
     } else {
         "a part of a model is a folder with `config.json` and weights"

@@ -5,12 +5,15 @@ use crate::{
     error::ConfigError,
     weights::{
         WeightSource,
-        adapt::{hypernetwork, kinds},
+        adapt::{
+            hypernetwork,
+            kinds::{self, Kind, named},
+        },
     },
 };
 
 /// Pieces that names of a file have, all of them, and what it is then; the first that fits counts.
-const KINDS: [(&[&str], &str); 13] = [
+const KINDS: [Kind; 13] = [
     (&["lora_"], LORA),
     (&[".lora"], LORA),
     (
@@ -55,7 +58,7 @@ const KINDS: [(&[&str], &str); 13] = [
 ];
 
 /// Pieces that names of families have which are read in no layout, all of them, and what the family is called.
-const OTHERS: [(&[&str], &str); 17] = [
+const OTHERS: [Kind; 17] = [
     (&["distilled_guidance_layer."], "Chroma"),
     (&["double_stream_modulation_img."], "FLUX.2"),
     (&["txt_in.individual_token_refiner."], "HunyuanVideo"),
@@ -104,16 +107,9 @@ const OTHERS: [(&[&str], &str); 17] = [
     ),
 ];
 
-/// The family of a file that is read in no layout.
-fn other_family(source: &WeightSource) -> Option<&'static str> {
-    let holds = |piece: &&str| source.names().any(|name| name.contains(*piece));
-    let found = OTHERS.iter().find(|(pieces, _)| pieces.iter().all(&holds));
-    found.map(|(_, family)| *family)
-}
-
 /// The family of a file that has the names of FLUX.1 in part.
 pub(super) fn other_flux(source: &WeightSource) -> Option<&'static str> {
-    other_family(source).filter(|family| ["Chroma", "FLUX.2"].contains(family))
+    named(&OTHERS, source).filter(|family| ["Chroma", "FLUX.2"].contains(family))
 }
 
 const LORA: &str = "this is a LoRA: give it as `--lora`, beside a model";
@@ -162,14 +158,11 @@ fn other_kind(source: &WeightSource, claims: &Claims, has_denoiser: bool) -> Str
     if let Some(what) = kinds::condition(source).filter(|_| !has_denoiser) {
         return what.into();
     }
-    if let Some(family) = other_family(source) {
+    if let Some(family) = named(&OTHERS, source) {
         return format!("by its names this is {family}, which is not read");
     }
-    let holds = |piece: &&str| source.names().any(|name| name.contains(*piece));
-    let kind = KINDS.iter().find(|(pieces, _)| pieces.iter().all(&holds));
-    match kind {
-        Some((_, hint)) if !has_denoiser => return (*hint).into(),
-        _ => (),
+    if let Some(hint) = named(&KINDS, source).filter(|_| !has_denoiser) {
+        return hint.into();
     }
     let known = "single files of Stable Diffusion 1.x, 2.x and XL, of Stable Video Diffusion, of LDM-4-G, DiT-XL/2, Stable Diffusion 3 and FLUX.1 are read; convert others to a diffusers folder";
     match &claims.architecture {

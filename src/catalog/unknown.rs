@@ -80,6 +80,14 @@ pub(super) fn is_path(name: &str) -> bool {
     begins || name.contains('\\') || name.matches('/').count() > 1 || is_weights(name)
 }
 
+/// Whether a name that is nowhere may be `owner/name` of the Hub: its first half is no folder.
+pub(crate) fn may_be_of_hub(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(owner, model)| {
+        let is_folder = owner.is_empty() || owner.starts_with('.') || Path::new(owner).is_dir();
+        !is_folder && !model.is_empty() && !model.contains('/')
+    })
+}
+
 /// Of a path that leads to nothing, how far it leads.
 fn of_path(name: &str) -> String {
     let ways = Path::new(name).ancestors().skip(1);

@@ -7,6 +7,7 @@ use super::{
     console,
 };
 use crate::{
+    catalog::may_be_of_hub,
     error::{Error, FileError, listed, shortened},
     pipeline::Adapters,
     text::Embedding,
@@ -51,9 +52,6 @@ pub(super) fn check_there(named: &args::Adapt) -> Result<(), FileError> {
 /// What helps who named an adapter so.
 fn meant(name: &str) -> Option<String> {
     let is_file = |name: &str| Path::new(name).is_file();
-    if name.contains("://") {
-        return Some("adapters are not fetched: download the file, and name that".into());
-    }
     if name.starts_with('<') && name.ends_with('>') {
         return Some("name the file, and its scale after `=`: `--lora FILE=SCALE`".into());
     }
@@ -68,12 +66,9 @@ fn meant(name: &str) -> Option<String> {
     if let Some(whole) = whole.iter().find(|whole| is_file(whole)) {
         return Some(format!("there is `{whole}`"));
     }
-    let mut words = name.split('/');
-    let (owner, model, more) = (words.next()?, words.next()?, words.next());
-    let is_folder = owner.is_empty() || owner.starts_with('.') || Path::new(owner).is_dir();
-    let is_hub = !is_folder && !model.contains('.');
     let hint = "adapters are not fetched from the Hub: download the file, and name that";
-    (is_hub && more.is_none()).then(|| hint.into())
+    let has_ending = Path::new(name).extension().is_some();
+    (may_be_of_hub(name) && !has_ending).then(|| hint.into())
 }
 
 /// What a file of an adapter is, in lines; `None` for files of anything else.

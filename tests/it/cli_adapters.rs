@@ -55,7 +55,10 @@ fn mistakes_name_the_file() {
         ),
         (stem, format!("there is `{lora}`")),
         ("<lora:ink:0.8>", "its scale after `=`".into()),
-        ("https://example.org/ink", "download the file".into()),
+        (
+            "https://example.org/ink",
+            "fetch it first, and name the file".into(),
+        ),
         ("owner/ink-lora", "not fetched from the Hub".into()),
     ] {
         generate(&["--lora", name]).refused(1, &[&hint, &format!("file: {name}")]);

@@ -3,7 +3,7 @@
 use crate::weights::WeightSource;
 
 /// Pieces that names of a file have, all of them, and what it is then.
-type Kind = (&'static [&'static str], &'static str);
+pub(crate) type Kind = (&'static [&'static str], &'static str);
 
 /// What steers a model beside the text; the first that fits counts.
 const CONDITIONS: [Kind; 9] = [
@@ -70,7 +70,8 @@ pub(crate) fn condition(source: &WeightSource) -> Option<&'static str> {
     named(&CONDITIONS, source)
 }
 
-fn named(kinds: &[Kind], source: &WeightSource) -> Option<&'static str> {
+/// What the first of `kinds` says whose pieces all stand in names of `source`.
+pub(crate) fn named(kinds: &[Kind], source: &WeightSource) -> Option<&'static str> {
     let holds = |piece: &&str| source.names().any(|name| name.contains(*piece));
     let mut kinds = kinds.iter();
     let known = kinds.find(|(pieces, _)| pieces.iter().all(&holds));
