@@ -3,7 +3,7 @@
 //!
 //! The floors of the crate, lowest first; a file uses only floors below its own:
 //!
-//! 0. words, numbers and bytes: [`error`](Error), `reading`, [`rng`], [`noise`]
+//! 0. words, numbers, bytes and signals: [`error`](Error), `reading`, [`rng`], [`noise`], `signals`
 //! 1. tensors and layers: `kernels`, [`ops`], `nn`, [`recall`], [`weights`], [`device`]
 //! 2. contracts: [`conditioning`], [`denoiser`], [`sampler`], [`text`], [`inject`]
 //! 3. three worlds that do not know each other: [`models`], [`samplers`], [`cache`]
@@ -27,6 +27,8 @@ mod error;
 pub mod noise;
 mod reading;
 pub mod rng;
+#[cfg(all(unix, feature = "cli"))]
+mod signals;
 
 pub mod device;
 mod kernels;

@@ -1,7 +1,7 @@
 //! The command line.
 //!
 //! Data goes to stdout; progress, warnings and errors go to stderr. Exit codes: 0 done, 1 failed, 2 asked for something that makes
-//! no sense, 130 stopped by Ctrl-C, 141 nobody reads the standard output any more.
+//! no sense, 130 stopped by Ctrl-C (143 by SIGTERM, 129 by SIGHUP), 141 nobody reads the standard output any more.
 
 mod account;
 mod adapters;
@@ -21,7 +21,6 @@ mod fault;
 mod generate;
 mod inspect;
 mod job;
-mod larger;
 mod memory;
 mod output;
 mod pictures;
@@ -48,7 +47,8 @@ const UNREAD: u8 = 141;
 /// The whole program: reads the arguments, runs the command, reports what went wrong.
 pub fn main() -> ExitCode {
     fault::install();
-    larger::is_told();
+    #[cfg(unix)]
+    crate::signals::leave_out_larger_files();
     let arguments = match args::read() {
         Ok(arguments) => arguments,
         Err(answer) => return usage(&answer),
@@ -104,7 +104,7 @@ fn usage(answer: &clap::Error) -> ExitCode {
 fn report(error: &Error) -> ExitCode {
     if error.is_cancelled() {
         console::note("cancelled");
-        return ExitCode::from(cancel::STOPPED);
+        return ExitCode::from(cancel::exit_code());
     }
     if error.is_closed_pipe() {
         return ExitCode::from(UNREAD);

@@ -3,6 +3,9 @@
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+#[cfg(unix)]
+use crate::signals::is_ignored;
+
 /// Signals that are listened to from when this is made; without it they end the process as it is.
 #[cfg(unix)]
 #[derive(Debug)]
@@ -55,21 +58,6 @@ async fn sent(signal: &mut Option<Signal>) {
         Some(signal) => drop(signal.recv().await),
         None => std::future::pending().await,
     }
-}
-
-/// Whether whoever began the process has had it ignore `signal`, as `nohup` does.
-#[cfg(unix)]
-#[expect(unsafe_code, reason = "the system is asked, and changes nothing")]
-fn is_ignored(signal: libc::c_int) -> bool {
-    // SAFETY: zeros are a `sigaction`; without a new one, the present one is written there and nothing else is done.
-    let (asked, action) = unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        (
-            libc::sigaction(signal, std::ptr::null(), &raw mut action),
-            action,
-        )
-    };
-    asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
 #[cfg(not(unix))]

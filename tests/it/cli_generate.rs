@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     time::Duration,
 };
 
@@ -221,34 +221,52 @@ fn names_say_what_is_in_a_file() {
     assert!(names(folder.path()).is_empty());
 }
 
+/// What a long run with previews says and leaves where `signal` reaches it, begun through `sh` with `prelude`.
+#[cfg(unix)]
+fn signalled(signal: &str, prelude: &str) -> (Output, Vec<String>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{prelude} \"$@\""), "sh"]);
+    command.arg(program().get_program());
+    let run = ["generate", "--steps", "999", "--sampler", "ddim"];
+    let previews = ["--preview", "shown.png", "--preview-every", "1"];
+    let machine = ["--device", "cpu", "--model"];
+    command.args(run).args(previews).args(machine);
+    command.arg(model()).current_dir(folder.path());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = child.spawn().expect("the program starts");
+    let shown = folder.path().join("shown.png");
+    while !shown.exists() {
+        assert!(child.try_wait().expect("a child").is_none(), "it ended");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let sent = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
+    assert!(sent.expect("kill runs").success());
+    let output = child.wait_with_output().expect("the program ends");
+    (output, names(folder.path()))
+}
+
 #[cfg(unix)]
 #[test]
 fn interrupting_leaves_no_file() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut command = program();
-    command.args([
-        "generate",
-        "--steps",
-        "999",
-        "--sampler",
-        "ddim",
-        "--device",
-        "cpu",
-        "--model",
-    ]);
-    command.arg(model()).current_dir(folder.path());
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = child.spawn().expect("the program starts");
-    std::thread::sleep(Duration::from_secs(2));
-    let signal = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    assert!(signal.expect("kill runs").success());
-    let output = child.wait_with_output().expect("the program ends");
-    assert_eq!(output.status.code(), Some(130));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.ends_with("cancelled\n"), "{said}");
-    assert!(names(folder.path()).is_empty());
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let (output, left) = signalled(signal, "exec");
+        assert_eq!(output.status.code(), Some(code), "{signal}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.ends_with("cancelled\n"), "{said}");
+        assert_eq!(left, ["shown.png"], "{signal}");
+    }
+}
+
+/// A terminal that is closed ends a run too. `env` undoes what the tests themselves may have been begun with.
+#[cfg(target_os = "linux")]
+#[test]
+fn closing_a_terminal_leaves_no_file() {
+    let (output, left) = signalled("-HUP", "exec env --default-signal=HUP");
+    assert_eq!(output.status.code(), Some(129));
+    assert_eq!(left, ["shown.png"]);
 }
 
 /// Latents as a run keeps them, from those of a trace.

@@ -10,7 +10,7 @@ use source::{paths, sources};
 
 /// Floor by floor; the modules of one floor may use each other unless the floor is split into worlds.
 const FLOORS: &[&[&str]] = &[
-    &["error", "noise", "reading", "rng"],
+    &["error", "noise", "reading", "rng", "signals"],
     &["device", "kernels", "nn", "ops", "recall", "weights"],
     &["conditioning", "denoiser", "inject", "sampler", "text"],
     &["cache", "models", "samplers"],
