@@ -13,13 +13,9 @@ use crate::{
 };
 
 /// Pieces that names of a file have, all of them, and what it is then; the first that fits counts.
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 12] = [
     (&["lora_"], LORA),
     (&[".lora"], LORA),
-    (
-        &["controlnet_blocks.", "transformer_blocks.0.attn."],
-        "this is a ControlNet for a transformer, which is not read",
-    ),
     (
         &["blocks.0.cross_attn.q_linear.", "y_embedder.y_embedding"],
         "this is PixArt under the names of its own program: take the diffusers folder of the same model",

@@ -6,7 +6,6 @@ use crate::{
     denoise::Observer,
     device::{self, Workload},
     error::Error,
-    models::control::ControlNetConfig,
     pipeline::{
         Adapters, Arrangement, ModelConfig, Pipeline, PromptEmbeds, Request, Resolved, Texts,
         check_control_weights, check_weights,
@@ -118,7 +117,7 @@ impl Model {
 
     /// Has `part`, a `ControlNet`, loaded beside the model; gives its number.
     pub(crate) fn add_control(&mut self, part: ModelPart) -> Result<usize, Error> {
-        let net = ControlNetConfig::from_json(&part.config()?)?;
+        let net = part.control_net(self.config.unet())?;
         let number = self.config.add_control(net)?;
         self.controls.push(part);
         Ok(number)

@@ -53,7 +53,7 @@ pub(crate) enum FileError {
     #[cfg(feature = "cli")]
     #[error("there is no file `{name}`\nhint: {hint}\nfile: {name}")]
     NoAdapter { name: String, hint: String },
-    #[error("there is no folder `{name}`\nhint: {hint}")]
+    #[error("there is no folder or file `{name}`\nhint: {hint}")]
     NoPart { name: String, hint: &'static str },
     #[error("`{name}` is no part of a model: it has no `config.json`\nhint: {hint}")]
     NotAPart { name: String, hint: String },

@@ -11,7 +11,7 @@ use super::parts::{
 };
 use crate::catalog::{ModelFolder, ModelPart};
 use crate::error::Error;
-use crate::models::control::{ControlNet, ControlNetConfig, ControlNetModel};
+use crate::models::control::{ControlNet, ControlNetModel};
 use crate::models::flux::Flux;
 use crate::models::mmdit::Mmdit;
 use crate::models::pixart::PixArt;
@@ -185,7 +185,7 @@ impl Pipeline {
     ///
     /// If a file is missing or malformed, or the net is for another model family.
     pub fn add_control(&mut self, part: &ModelPart) -> Result<usize, Error> {
-        let config = ControlNetConfig::from_json(&part.config()?)?;
+        let config = part.control_net(self.config.unet())?;
         let number = self.config.add_control(config.clone())?;
         let net = ControlNetModel::new(&config, &self.device);
         let storage = Storage::of(&self.device, self.format)?;

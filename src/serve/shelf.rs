@@ -34,10 +34,8 @@ impl Shelf {
         let mut shelf = Self {
             loras: found(&options.lora_folders, is_weights),
             embeddings: found(&options.embedding_folders, is_weights),
-            controls: found(&options.control_folders, is_part),
-            vaes: found(&options.vae_folders, |path| {
-                is_part(path) || is_weights(path)
-            }),
+            controls: found(&options.control_folders, is_part_or_file),
+            vaes: found(&options.vae_folders, is_part_or_file),
             ..Self::default()
         };
         for place in &options.models {
@@ -149,6 +147,11 @@ fn is_weights(path: &Path) -> bool {
 /// A folder with a configuration of its own.
 fn is_part(path: &Path) -> bool {
     path.join("config.json").is_file()
+}
+
+/// One, or a file of weights alone.
+fn is_part_or_file(path: &Path) -> bool {
+    is_part(path) || is_weights(path)
 }
 
 fn is_model(path: &Path) -> bool {

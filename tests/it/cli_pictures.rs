@@ -214,7 +214,7 @@ fn mistakes_with_nets_that_are_timed_name_the_reason() {
         (
             &["--model", NET, "--control-model", "nowhere"],
             1,
-            "there is no folder `nowhere`",
+            "there is no folder or file `nowhere`",
         ),
         (
             &[&["--model", NET][..], &steer, &twice].concat(),
@@ -325,7 +325,7 @@ fn mistakes_with_controls_name_the_file_and_the_reason() {
             &["file: torn.png"],
         ),
         (&steer[..2], 2, &["0 control images for 1 ControlNets"]),
-        (&missing, 1, &["there is no folder `nowhere`"]),
+        (&missing, 1, &["there is no folder or file `nowhere`"]),
     ];
     let folder = folder();
     let before = names(folder.path());

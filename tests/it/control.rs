@@ -390,7 +390,10 @@ fn what_does_not_fit_is_refused() {
 #[test]
 fn what_is_no_net_is_told_where_nets_are() {
     for (name, words) in [
-        ("no-such-folder", "there is no folder `no-such-folder`"),
+        (
+            "no-such-folder",
+            "there is no folder or file `no-such-folder`",
+        ),
         ("models/scenes", "name the folder of its part"),
         ("nobody/no-such-net", "those of the Hub are not fetched"),
         (

@@ -57,6 +57,7 @@ mod cli_wording;
 mod cli_xl;
 mod clip;
 mod control;
+mod control_files;
 mod ddpm;
 mod device;
 #[cfg(feature = "wgpu")]

@@ -281,8 +281,8 @@ pub(in crate::cli) struct Follow {
 #[command(next_help_heading = PICTURES)]
 #[allow(clippy::struct_field_names, reason = "fields have the options' names")]
 pub(in crate::cli) struct Nets {
-    /// Folder of a ControlNet (config.json and weights); repeat it for several
-    #[arg(long, value_name = "DIR")]
+    /// ControlNet, a folder (config.json and weights) or a file; repeat it for several
+    #[arg(long, value_name = "DIR|FILE")]
     pub(in crate::cli) control_model: Vec<String>,
     /// How strongly it steers: one for all, or one a --control-model [default: 1]
     #[arg(long, value_name = "S", value_parser = finite)]

@@ -90,7 +90,7 @@ pub(in crate::cli) struct Names {
     /// Folder of textual inversions; repeatable
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) embeddings: Vec<PathBuf>,
-    /// Folder of ControlNets, each a folder; repeatable
+    /// Folder of ControlNets, each a folder or a file; repeatable
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) controls: Vec<PathBuf>,
     /// Folder of autoencoders; repeatable

@@ -67,7 +67,26 @@ impl ControlNetConfig {
         if value["transformer_layers_per_block"].is_array() {
             value["reverse_transformer_layers_per_block"] = 1.into();
         }
-        let unet = UNetConfig::of_part(PART, &value.to_string())?;
+        Self::joined(UNetConfig::of_part(PART, &value.to_string())?, &hint)
+    }
+
+    /// Of a net that has no configuration.
+    pub(super) fn of_shapes(
+        unet: UNetConfig,
+        hint_channels: usize,
+        hint_widths: Vec<usize>,
+        global_pool: bool,
+    ) -> Result<Self, crate::Error> {
+        let hint = HintJson {
+            conditioning_channels: Some(hint_channels),
+            conditioning_embedding_out_channels: Some(hint_widths),
+            global_pool_conditions: Some(global_pool),
+            ..HintJson::default()
+        };
+        Self::joined(unet, &hint)
+    }
+
+    fn joined(unet: UNetConfig, hint: &HintJson) -> Result<Self, crate::Error> {
         unet.check_reads_text_alone("built are ControlNets of Stable Diffusion 1.x, 2.x and XL")?;
         check_curves(&unet)?;
         Ok(Self {

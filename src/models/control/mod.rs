@@ -9,6 +9,7 @@
 mod config;
 mod net;
 mod rows;
+mod shapes;
 mod trunk;
 
 pub use config::ControlNetConfig;

@@ -6,7 +6,7 @@ use crate::weights::WeightSource;
 pub(crate) type Kind = (&'static [&'static str], &'static str);
 
 /// What steers a model beside the text; the first that fits counts.
-const CONDITIONS: [Kind; 9] = [
+const CONDITIONS: [Kind; 12] = [
     (&["ip_adapter."], IP_ADAPTER),
     (&["image_proj."], IP_ADAPTER),
     (
@@ -14,15 +14,27 @@ const CONDITIONS: [Kind; 9] = [
         "this is a ControlNet-LLLite, which is not read; a ControlNet is, as `--control-model`",
     ),
     (
+        &["controlnet_blocks."],
+        "this is a ControlNet for a transformer, which is not read",
+    ),
+    (
+        &["task_embedding", "control"],
+        "this is a ControlNet of many kinds (union), which is not read; one of a single kind is, as `--control-model`",
+    ),
+    (
+        &["enc_zero_convs_out."],
+        "this is a ControlNet-XS, which is not read; a ControlNet is, as `--control-model`",
+    ),
+    (
+        &["difference", "input_hint_block."],
+        "this holds what a ControlNet is beyond Stable Diffusion 1.5, which is not read; a whole ControlNet is, as `--control-model`",
+    ),
+    (
         &["lora_controlnet"],
         "this is a Control-LoRA, which is not read; a whole ControlNet is, as `--control-model`",
     ),
-    (&["control_model.input_blocks.0.0.weight"], CONTROL),
     (&["zero_convs.", "input_hint_block."], CONTROL),
-    (
-        &["controlnet_cond_embedding.conv_in."],
-        "this is a ControlNet: give its folder, `config.json` beside the weights, as `--control-model`",
-    ),
+    (&["controlnet_cond_embedding.conv_in."], CONTROL),
     (&["adapter.", "body.0."], T2I_ADAPTER),
     (&["body.0.block1.", "conv_in."], T2I_ADAPTER),
 ];
@@ -50,7 +62,7 @@ const OTHERS: [Kind; 7] = [
 const IP_ADAPTER: &str = "this is an IP-Adapter, which is not read";
 const T2I_ADAPTER: &str =
     "this is a T2I-Adapter, which is not read; a ControlNet is, as `--control-model`";
-const CONTROL: &str = "this is a ControlNet in the original layout: convert it to a diffusers folder and give that as `--control-model`, beside a model";
+const CONTROL: &str = "this is a ControlNet: give it as `--control-model`, beside a model";
 const TEXT: &str =
     "this is a text encoder: put it into a model's folder, and give that as `--model`";
 const CLONEOFSIMO: &str = "this is a LoRA of cloneofsimo's program, which numbers its layers and does not name them: convert it to the names of diffusers or of kohya's scripts";
@@ -76,6 +88,11 @@ pub(crate) fn named(kinds: &[Kind], source: &WeightSource) -> Option<&'static st
     let mut kinds = kinds.iter();
     let known = kinds.find(|(pieces, _)| pieces.iter().all(&holds));
     known.map(|(_, what)| *what)
+}
+
+/// Whether a source is a `ControlNet` of the kind that is read.
+pub(crate) fn is_control_net(source: &WeightSource) -> bool {
+    condition(source) == Some(CONTROL)
 }
 
 /// Whether a source is an IP-Adapter, some of which have pairs of a `LoRA` among their tensors.
@@ -105,11 +122,27 @@ mod tests {
             ),
             (
                 &["zero_convs.0.0.weight", "input_hint_block.0.weight"],
-                Some("original layout"),
+                Some("this is a ControlNet: "),
             ),
             (
                 &["controlnet_cond_embedding.conv_in.bias"],
-                Some("its folder"),
+                Some("this is a ControlNet: "),
+            ),
+            (
+                &["controlnet_blocks.0.weight", "input_hint_block.0.weight"],
+                Some("transformer"),
+            ),
+            (
+                &["task_embedding", "controlnet_cond_embedding.conv_in.bias"],
+                Some("union"),
+            ),
+            (
+                &["enc_zero_convs_out.0.weight", "input_hint_block.0.weight"],
+                Some("ControlNet-XS"),
+            ),
+            (
+                &["difference", "control_model.input_hint_block.0.weight"],
+                Some("beyond Stable Diffusion 1.5"),
             ),
             (
                 &["body.0.block1.weight", "conv_in.weight"],

@@ -8,6 +8,7 @@
 //! nests them. Data to data: [`unwrapped`] takes off what programs put around the names, [`place`] says where a name belongs, [`split`] cuts
 //! a source into parts.
 
+mod control;
 mod frames;
 mod leftovers;
 mod text;
@@ -19,6 +20,7 @@ mod wrappers;
 
 use std::{collections::BTreeMap, iter, ops::Range};
 
+pub(crate) use control::control_net;
 pub use tiny::{Half, is_tiny_autoencoder, tiny_autoencoder, tiny_config, tiny_half};
 pub use vae::{DECODER_INPUT, autoencoder_alone};
 pub(crate) use wrappers::inner;
