@@ -41,11 +41,17 @@ pub(super) fn open(_reason: &str) -> Result<OpenDevice, Error> {
 #[cfg(all(feature = "cpu", feature = "cli"))]
 const THREADS_A_CORE: usize = 16;
 
-/// Starts fewer threads where `RAYON_NUM_THREADS` asks for far more than there are cores, and says so.
+/// Starts fewer threads where `RAYON_NUM_THREADS` asks for far more than there are cores, and says so; says too that it is no number.
 #[cfg(all(feature = "cpu", feature = "cli"))]
 pub(crate) fn bound_threads() -> Option<String> {
     const KEY: &str = "RAYON_NUM_THREADS";
-    let asked: usize = std::env::var(KEY).ok()?.parse().ok()?;
+    let asked = std::env::var_os(KEY).filter(|asked| !asked.is_empty())?;
+    let asked = asked.to_string_lossy();
+    let Ok(asked) = asked.parse::<usize>() else {
+        return Some(format!(
+            "`{KEY}` is `{asked}`, which is no number of threads: there are as many as cores"
+        ));
+    };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let most = cores.saturating_mul(THREADS_A_CORE);
     if asked <= most {

@@ -1,6 +1,7 @@
 //! Pictures read from files: decoded within limits, turned upright as their camera says.
 
 use std::{
+    borrow::Cow,
     fs::File,
     io::{Cursor, Read},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -148,7 +149,8 @@ pub(crate) fn picture_sides(bytes: &[u8]) -> Result<[usize; 2], Fault> {
         let jpeg = open_jpeg(bytes)?;
         ((jpeg.width, jpeg.height), jpeg.orientation())
     } else {
-        let mut decoder = open(ended(bytes, format), format)?;
+        let bytes = ended(bytes, format);
+        let mut decoder = open(&bytes, format)?;
         (decoder.dimensions(), turn(&mut decoder)?)
     };
     let [width, height] = [sides.0, sides.1].map(|side| side as usize);
@@ -189,11 +191,11 @@ fn format(bytes: &[u8], named: Option<ImageFormat>) -> Result<ImageFormat, Fault
     })
 }
 
-/// A file up to its own end.
-fn ended(bytes: &[u8], format: ImageFormat) -> &[u8] {
+/// A file up to its own end, as our decoders want it.
+fn ended(bytes: &[u8], format: ImageFormat) -> Cow<'_, [u8]> {
     match format {
-        ImageFormat::WebP => whole::to_its_end(bytes),
-        _ => bytes,
+        ImageFormat::WebP => whole::kept_word(whole::to_its_end(bytes)),
+        _ => bytes.into(),
     }
 }
 
@@ -229,7 +231,7 @@ fn decode(bytes: &[u8], named: Option<ImageFormat>) -> Result<(DynamicImage, Vec
     if format == ImageFormat::Jpeg {
         return decode_jpeg(bytes);
     }
-    let bytes = ended(bytes, format);
+    let bytes = &*ended(bytes, format);
     let mut decoder = open(bytes, format)?;
     let mut dropped = Vec::new();
     if is_animated(bytes, format)? {

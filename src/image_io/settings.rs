@@ -33,9 +33,9 @@ pub fn settings(bytes: &[u8]) -> Option<Settings> {
         decoder.ok().and_then(exif_comment)
     } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
         // Its reader takes as much memory as a part says it has.
-        let bytes = whole::to_its_end(bytes);
-        let whole = whole::webp(bytes).is_ok();
-        let decoder = whole.then(|| WebPDecoder::new(Cursor::new(bytes)).ok());
+        let bytes = whole::kept_word(whole::to_its_end(bytes));
+        let whole = whole::webp(&bytes).is_ok();
+        let decoder = whole.then(|| WebPDecoder::new(Cursor::new(&*bytes)).ok());
         decoder.flatten().and_then(exif_comment)
     } else if bytes.starts_with(b"GIF8") {
         whole::gif_comment(bytes)

@@ -1,5 +1,7 @@
 //! Whether a file goes on to its end: decoders fill in what is missing, or do not look.
 
+use std::borrow::Cow;
+
 /// Whether a JPEG file has its end-of-image marker, whatever follows it.
 ///
 /// Source: ITU-T T.81, annex B: segments are `FF`, a marker and a length; in coded data, `FF` is followed by 0 or a restart marker.
@@ -35,6 +37,31 @@ pub(super) fn to_its_end(bytes: &[u8]) -> &[u8] {
         .saturating_add(announced % 2)
         .saturating_add(HEADER);
     &bytes[..end.min(bytes.len())]
+}
+
+/// A `WebP` file that announces no more metadata than it has: programs take it out and leave the word, and our decoder refuses that.
+///
+/// Source: RFC 9649, section 2.7.1 (the flags of `VP8X`).
+pub(super) fn kept_word(bytes: &[u8]) -> Cow<'_, [u8]> {
+    const FLAGS: usize = 20;
+    const METADATA: [(&[u8; 4], u8); 3] = [(b"ICCP", 0x20), (b"EXIF", 0x08), (b"XMP ", 0x04)];
+    let chunks = bytes.get(12..).unwrap_or_default();
+    let Some((b"VP8X", &flags)) = chunks.first_chunk().zip(bytes.get(FLAGS)) else {
+        return bytes.into();
+    };
+    let has = |name: &[u8; 4]| {
+        webp_chunks(chunks).any(|chunk| matches!(chunk, Ok((own, _)) if own == *name))
+    };
+    let broken = METADATA
+        .iter()
+        .filter(|(name, flag)| flags & flag > 0 && !has(name));
+    let broken = broken.fold(0, |all, (_, flag)| all | flag);
+    if broken == 0 {
+        return bytes.into();
+    }
+    let mut bytes = bytes.to_vec();
+    bytes[FLAGS] &= !broken;
+    bytes.into()
 }
 
 /// Refuses a WebP file that is not as long as it says (a byte of padding at its end is often left out), or that holds a picture of another
@@ -269,6 +296,20 @@ mod tests {
         let mut long = whole;
         long[16] = 200;
         assert_eq!(webp(&long), Err("a part of it goes beyond its end"));
+    }
+
+    #[test]
+    fn a_webp_announces_what_it_has() {
+        let flagged = |flags: u8, chunks: &[(&[u8; 4], &[u8])]| {
+            let canvas = [flags, 0, 0, 0, 6, 0, 0, 4, 0, 0];
+            riff(&[&[(b"VP8X", &canvas[..])], chunks].concat())
+        };
+        let exif: (&[u8; 4], &[u8]) = (b"EXIF", b"abc");
+        assert_eq!(kept_word(&flagged(0x2c, &[])), flagged(0, &[]));
+        assert_eq!(kept_word(&flagged(0x1c, &[exif])), flagged(0x18, &[exif]));
+        for kept in [flagged(0x18, &[exif]), riff(&[exif]), b"RIFF".to_vec()] {
+            assert!(matches!(kept_word(&kept), Cow::Borrowed(_)));
+        }
     }
 
     #[test]

@@ -80,14 +80,17 @@ fn a_name_that_no_recipe_keeps_is_refused() {
 
 #[cfg(feature = "cpu")]
 #[test]
-fn far_more_threads_than_cores_are_not_started() {
-    let mut command = program();
-    command.args(["plan", "--steps", "2"]);
-    let output = command
-        .env("RAYON_NUM_THREADS", "4000000")
-        .output()
-        .expect("the program starts");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
-    assert!(told.contains("`RAYON_NUM_THREADS` is 4000000, "), "{told}");
+fn no_number_of_threads_is_taken_in_silence() {
+    for (asked, words) in [
+        ("4000000", "`RAYON_NUM_THREADS` is 4000000, "),
+        ("two", "`RAYON_NUM_THREADS` is `two`, which is no number"),
+    ] {
+        let mut command = program();
+        command.args(["plan", "--steps", "2"]);
+        let output = command.env("RAYON_NUM_THREADS", asked).output();
+        let output = output.expect("the program starts");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{told}");
+        assert!(told.contains(words), "{told}");
+    }
 }
