@@ -1,20 +1,19 @@
-//! What every request passes: a number and a log line, who asks, from where, how much; and the form of what is refused.
+//! What every request passes: a number and a log line, who asks, from where; and the form of what is refused.
 
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use axum::{
-    body::{Body, Bytes, to_bytes},
+    body::to_bytes,
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use base64::Engine as _;
-use futures_util::StreamExt as _;
 
 use super::{
     fault::{Fault, Form},
@@ -25,15 +24,8 @@ use super::{
     timing,
 };
 
-/// How long a client may take to send its request.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-
 /// Bytes of an answer that is written anew in the form of an interface.
 const MOST_REFUSAL: usize = 4096;
-
-/// Bytes of a refused body that are taken in, and how long they are waited for.
-const MOST_DISCARDED: usize = 8 << 20;
-const MOMENT: Duration = Duration::from_secs(2);
 
 /// Where it is asked whether the server lives.
 pub(super) const HEALTH: &str = "/healthz";
@@ -284,81 +276,6 @@ fn is_ours(options: &Options, host: &str) -> bool {
             .hosts
             .iter()
             .any(|allowed| allowed.eq_ignore_ascii_case(bare))
-}
-
-/// Reads a body to its end, within the limits, before a handler begins.
-pub(super) async fn whole(
-    State(server): State<Arc<Server>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE
-    ) {
-        return next.run(request).await;
-    }
-    let (parts, body) = request.into_parts();
-    match read(body, server.options.limits.max_body, &parts.headers).await {
-        Ok(bytes) => {
-            next.run(Request::from_parts(parts, Body::from(bytes)))
-                .await
-        }
-        Err(fault) => fault.into_response(),
-    }
-}
-
-async fn read(body: Body, most: usize, headers: &HeaderMap) -> Result<Bytes, Fault> {
-    let length = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok());
-    let length = length.and_then(|length| length.parse::<usize>().ok());
-    if length.is_some_and(|length| length > most) {
-        discard(body).await;
-        return Err(too_large(most));
-    }
-    let read = tokio::time::timeout(PATIENCE, gathered(body, most)).await;
-    read.unwrap_or_else(|_| {
-        let message = format!("the request did not come within {} s", PATIENCE.as_secs());
-        Err(Fault::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
-    })
-}
-
-async fn gathered(body: Body, most: usize) -> Result<Bytes, Fault> {
-    let mut chunks = body.into_data_stream();
-    let mut whole = Vec::new();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| {
-            let message = format!("the request cannot be read: {error}");
-            Fault::new(StatusCode::BAD_REQUEST, "invalid_request", message)
-        })?;
-        if whole.len() + chunk.len() > most {
-            return Err(too_large(most));
-        }
-        whole.extend_from_slice(&chunk);
-    }
-    Ok(whole.into())
-}
-
-fn too_large(most: usize) -> Fault {
-    let message = format!("the request has more than {most} bytes (`--max-body`)");
-    Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
-}
-
-/// Takes in some of a body that is refused: a client that still sends would not see the answer.
-async fn discard(body: Body) {
-    let mut chunks = body.into_data_stream();
-    let taking = async {
-        let mut taken = 0;
-        while let Some(Ok(chunk)) = chunks.next().await {
-            taken += chunk.len();
-            if taken > MOST_DISCARDED {
-                break;
-            }
-        }
-    };
-    // What comes later is not waited for.
-    let _ = tokio::time::timeout(MOMENT, taking).await;
 }
 
 #[cfg(test)]

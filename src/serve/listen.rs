@@ -12,7 +12,8 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tower::ServiceExt as _;
 
 use super::{
-    gate::{PATIENCE, Peer, one_slash},
+    bodies::PATIENCE,
+    gate::{Peer, one_slash},
     server::Server,
 };
 

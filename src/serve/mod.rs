@@ -9,6 +9,7 @@
 //! ```
 
 mod asked;
+mod bodies;
 mod document;
 mod events;
 mod fault;

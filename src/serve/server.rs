@@ -10,8 +10,8 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    fault::Fault, job::since_epoch, metrics::Metrics, options::Options, queue::Queue, shelf::Shelf,
-    store::Store,
+    bodies::Room, fault::Fault, job::since_epoch, metrics::Metrics, options::Options, queue::Queue,
+    shelf::Shelf, store::Store,
 };
 use crate::{
     device::OpenDevice,
@@ -35,6 +35,7 @@ pub(super) struct Server {
     pub(super) metrics: Metrics,
     pub(super) devices: Vec<OpenDevice>,
     shelf: RwLock<Shelf>,
+    pub(super) bodies: Room,
     planning: Semaphore,
     /// Models in memory, by the number of their device.
     loaded: Mutex<BTreeSet<(usize, String)>>,
@@ -66,6 +67,7 @@ impl Server {
         Self {
             queue: Queue::new(options.limits.clone()),
             shelf: RwLock::new(Shelf::look(&options)),
+            bodies: Room::new(options.limits.max_body),
             planning: Semaphore::new(PLANNING),
             options,
             store,
