@@ -11,6 +11,8 @@ use crate::{engine::Cancel, error::Error};
 
 /// The number of Ctrl-C's signal.
 const INTERRUPT: u8 = 2;
+/// The number of the signal of a terminal that is closed, which may send it twice, by itself and by its shell.
+const HANGUP: u8 = 1;
 
 static ASKED: LazyLock<Cancel> = LazyLock::new(Cancel::default);
 
@@ -19,8 +21,12 @@ static SIGNAL: AtomicU8 = AtomicU8::new(INTERRUPT);
 
 /// Takes these signals over from the system. Without it (no handler can be set), they end the program as usual.
 pub(super) fn listen() {
-    if let Err(cause) = handlers::set() {
-        tracing::debug!("signals keep their usual meaning: {cause}");
+    if let Err(cause) = ctrlc::set_handler(|| heed(INTERRUPT)) {
+        tracing::debug!("Ctrl-C keeps its usual meaning: {cause}");
+    }
+    #[cfg(unix)]
+    if let Err(cause) = others::listen() {
+        tracing::debug!("other signals keep their usual meaning: {cause}");
     }
 }
 
@@ -44,60 +50,38 @@ pub(super) fn exit_code() -> u8 {
     128 + SIGNAL.load(Ordering::Relaxed)
 }
 
-/// What follows the first.
-fn stop(signal: u8) {
-    SIGNAL.store(signal, Ordering::Relaxed);
-    ASKED.now();
-    console::note(match signal {
-        INTERRUPT => "\nstopping after this step; Ctrl-C again stops at once",
-        _ => "\nstopping after this step; a second signal stops at once",
-    });
+/// What follows a signal.
+fn heed(signal: u8) {
+    if !ASKED.is_now() {
+        SIGNAL.store(signal, Ordering::Relaxed);
+        ASKED.now();
+        console::note(match signal {
+            INTERRUPT => "\nstopping after this step; Ctrl-C again stops at once",
+            _ => "\nstopping after this step; a second signal stops at once",
+        });
+    } else if signal != HANGUP {
+        std::process::exit(i32::from(128 + signal));
+    }
 }
 
-/// What follows the second.
-fn stop_at_once(signal: u8) {
-    std::process::exit(i32::from(128 + signal));
-}
-
+/// What ends programs on Unix but Ctrl-C.
 #[cfg(unix)]
-mod handlers {
+mod others {
     use std::{io, thread};
 
     use signal_hook::{
-        consts::{SIGHUP, SIGINT, SIGTERM},
+        consts::{SIGHUP, SIGTERM},
         iterator::Signals,
     };
 
-    use super::{ASKED, stop, stop_at_once};
-    use crate::signals;
+    use super::heed;
+    use crate::signals::is_ignored;
 
-    pub(super) fn set() -> io::Result<()> {
-        let hangup = (!signals::is_ignored(SIGHUP)).then_some(SIGHUP);
-        let mut signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
+    pub(super) fn listen() -> io::Result<()> {
+        let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+        let mut signals = Signals::new([SIGTERM].into_iter().chain(hangup))?;
         let listener = thread::Builder::new().name("signals".into());
-        listener.spawn(move || signals.forever().for_each(heed))?;
+        listener.spawn(move || signals.forever().for_each(|signal| heed(signal as u8)))?;
         Ok(())
-    }
-
-    fn heed(signal: i32) {
-        let number = signal as u8;
-        // A terminal that is closed may send SIGHUP twice, by itself and by its shell.
-        match (ASKED.is_now(), signal) {
-            (false, _) => stop(number),
-            (true, SIGHUP) => {}
-            (true, _) => stop_at_once(number),
-        }
-    }
-}
-
-#[cfg(not(unix))]
-mod handlers {
-    use super::{ASKED, INTERRUPT, stop, stop_at_once};
-
-    pub(super) fn set() -> Result<(), ctrlc::Error> {
-        ctrlc::set_handler(|| match ASKED.is_now() {
-            false => stop(INTERRUPT),
-            true => stop_at_once(INTERRUPT),
-        })
     }
 }
