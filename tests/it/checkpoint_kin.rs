@@ -295,7 +295,7 @@ const UNREAD: [(Shapes, &str); 9] = [
             ("down_blocks.0.resnets.0.conv1.weight", &[320, 320, 3, 3]),
             ("time_embedding.linear_1.weight", &[1280, 320]),
         ],
-        "beside the weights, as `--control-model`",
+        "this is a ControlNet: give it as `--control-model`",
     ),
 ];
 

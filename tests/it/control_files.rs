@@ -13,11 +13,14 @@ use safetensors::SafeTensors;
 
 use crate::{fixture::Fixture, tested};
 
-/// Fixtures with a net, where that lies, the model beside it, and the residual blocks of a level.
-const NETS: [(&str, &str, &str, usize); 2] = [
-    ("sd15-controlnet", "model/controlnet", "sd15-controlnet", 2),
-    ("sdxl-controlnet", "controlnet", "sdxl", 2),
+/// Fixtures with a net, and where that lies.
+const NETS: [(&str, &str); 2] = [
+    ("sd15-controlnet", "model/controlnet"),
+    ("sdxl-controlnet", "controlnet"),
 ];
+
+/// Residual blocks of a level of theirs.
+const LAYERS: usize = 2;
 
 /// Residual blocks in the names of diffusers and of the program that trained nets.
 const RESNET: [(&str, &str); 6] = [
@@ -46,7 +49,7 @@ const ONCE: [(&str, &str); 9] = [
 ];
 
 /// The name that the program that trained nets gives a tensor.
-fn theirs(name: &str, layers: usize) -> String {
+fn theirs(name: &str) -> String {
     if let Some((ours, theirs)) = ONCE.iter().find(|(ours, _)| name.starts_with(ours)) {
         return format!("{theirs}{}", &name[ours.len()..]);
     }
@@ -72,14 +75,14 @@ fn theirs(name: &str, layers: usize) -> String {
             )
         }
         ["down_blocks", _, kind, block, rest] => {
-            let first = 1 + number(1) * (layers + 1);
+            let first = 1 + number(1) * (LAYERS + 1);
             match kind {
                 "resnets" => format!("input_blocks.{}.0.{}", first + number(3), resnet(rest)),
                 "attentions" => format!("input_blocks.{}.1.{rest}", first + number(3)),
                 _ => {
                     let rest = rest.strip_prefix("conv.").unwrap();
                     assert_eq!((kind, block), ("downsamplers", "0"));
-                    format!("input_blocks.{}.0.op.{rest}", first + layers)
+                    format!("input_blocks.{}.0.op.{rest}", first + LAYERS)
                 }
             }
         }
@@ -96,8 +99,8 @@ fn renamed(from: &Path, to: &Path, name: impl Fn(&str) -> String) {
     fs::write(to, safetensors::serialize(named, None).unwrap()).unwrap();
 }
 
-fn config(model: &str) -> ModelConfig {
-    let folder = Fixture::best(model).model();
+fn config(fixture: &str) -> ModelConfig {
+    let folder = Fixture::committed(fixture).model();
     let folder = ModelFolder::open(folder.to_str().unwrap()).unwrap();
     ModelConfig::read(&folder).unwrap()
 }
@@ -109,10 +112,10 @@ fn part(path: &Path) -> ModelPart {
 #[test]
 fn shapes_and_the_model_say_what_a_configuration_does() {
     let folder = tempfile::tempdir().unwrap();
-    for (fixture, place, model, layers) in NETS {
+    for (fixture, place) in NETS {
         let net = Fixture::committed(fixture).file(place);
         let weights = net.join("diffusion_pytorch_model.safetensors");
-        let config = config(model);
+        let config = config(fixture);
         let trunk = config.unet();
         let expected = part(&net).control_net(trunk).unwrap();
         let mut files = Vec::new();
@@ -121,9 +124,7 @@ fn shapes_and_the_model_say_what_a_configuration_does() {
             ("bare.safetensors", ""),
         ] {
             let file = folder.path().join(name);
-            renamed(&weights, &file, |ours| {
-                format!("{front}{}", theirs(ours, layers))
-            });
+            renamed(&weights, &file, |ours| format!("{front}{}", theirs(ours)));
             files.push(file);
         }
         let ours = folder.path().join("ours.safetensors");
@@ -150,7 +151,7 @@ fn a_file_steers_as_its_folder_does() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("control_x.safetensors");
     renamed(&weights, &file, |ours| {
-        format!("control_model.{}", theirs(ours, 2))
+        format!("control_model.{}", theirs(ours))
     });
     let model = ModelFolder::open(fixture.model().to_str().unwrap()).unwrap();
     let run = |net: &Path| {
@@ -179,7 +180,7 @@ fn files_that_do_not_fit_are_told() {
         .join("controlnet/diffusion_pytorch_model.safetensors");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("net.safetensors");
-    renamed(&weights, &file, |ours| theirs(ours, 2));
+    renamed(&weights, &file, |ours| theirs(ours));
     let said = |model: &str, file: &Path| {
         let net = part(file).control_net(config(model).unet());
         let error = net

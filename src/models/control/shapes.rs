@@ -3,6 +3,7 @@
 
 use super::config::ControlNetConfig;
 use crate::models::unet::{AddedConfig, Level, TextReading, UNetConfig};
+use crate::nn::embed::Sinusoid;
 use crate::weights::WeightSource;
 
 /// Tensors by their diffusers names.
@@ -75,6 +76,11 @@ impl ControlNetConfig {
             context_width: shapes.context_width().unwrap_or(trunk.context_width),
             text: TextReading::default(),
             guidance_width: None,
+            sinusoid: Sinusoid {
+                width: shapes.side("time_embedding.linear_1.weight", 1),
+                ..trunk.sinusoid
+            },
+            time_width: shapes.side("time_embedding.linear_1.weight", 0),
             added: (added > 0).then(|| AddedConfig {
                 sinusoid: trunk.added.map_or(trunk.sinusoid, |added| added.sinusoid),
                 width: added,

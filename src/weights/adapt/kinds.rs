@@ -6,7 +6,7 @@ use crate::weights::WeightSource;
 pub(crate) type Kind = (&'static [&'static str], &'static str);
 
 /// What steers a model beside the text; the first that fits counts.
-const CONDITIONS: [Kind; 12] = [
+const CONDITIONS: [Kind; 13] = [
     (&["ip_adapter."], IP_ADAPTER),
     (&["image_proj."], IP_ADAPTER),
     (
@@ -33,6 +33,7 @@ const CONDITIONS: [Kind; 12] = [
         &["lora_controlnet"],
         "this is a Control-LoRA, which is not read; a whole ControlNet is, as `--control-model`",
     ),
+    (&["control_model.input_blocks.0.0.weight"], CONTROL),
     (&["zero_convs.", "input_hint_block."], CONTROL),
     (&["controlnet_cond_embedding.conv_in."], CONTROL),
     (&["adapter.", "body.0."], T2I_ADAPTER),
