@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Request, State},
-    http::{HeaderMap, Method, StatusCode, header},
-    middleware::Next,
-    response::{IntoResponse as _, Response},
+    http::{HeaderMap, StatusCode, header},
 };
 use futures_util::StreamExt as _;
 use tokio::{
@@ -15,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{fault::Fault, server::Server};
+use super::fault::Fault;
 
 /// How long a client may take to send its request, and waits until there is room for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,7 +60,8 @@ impl Room {
         }
     }
 
-    async fn read(&self, body: Body, headers: &HeaderMap) -> Result<Bytes, Fault> {
+    /// The whole of a body.
+    pub(super) async fn read(&self, body: Body, headers: &HeaderMap) -> Result<Bytes, Fault> {
         let length = headers
             .get(header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok());
@@ -134,28 +132,6 @@ fn late() -> Fault {
 fn busy() -> Fault {
     let message = "too many large requests come at once";
     Fault::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).hint("ask again in a moment")
-}
-
-/// Reads a body to its end before a handler begins.
-pub(super) async fn whole(
-    State(server): State<Arc<Server>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE
-    ) {
-        return next.run(request).await;
-    }
-    let (parts, body) = request.into_parts();
-    match server.bodies.read(body, &parts.headers).await {
-        Ok(bytes) => {
-            next.run(Request::from_parts(parts, Body::from(bytes)))
-                .await
-        }
-        Err(fault) => fault.into_response(),
-    }
 }
 
 /// Takes in some of a body that is refused: a client that still sends would not see the answer.

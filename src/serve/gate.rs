@@ -7,9 +7,9 @@ use std::{
 };
 
 use axum::{
-    body::to_bytes,
+    body::{Body, to_bytes},
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -276,6 +276,28 @@ fn is_ours(options: &Options, host: &str) -> bool {
             .hosts
             .iter()
             .any(|allowed| allowed.eq_ignore_ascii_case(bare))
+}
+
+/// Reads a body to its end before a handler begins.
+pub(super) async fn whole(
+    State(server): State<Arc<Server>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE
+    ) {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    match server.bodies.read(body, &parts.headers).await {
+        Ok(bytes) => {
+            next.run(Request::from_parts(parts, Body::from(bytes)))
+                .await
+        }
+        Err(fault) => fault.into_response(),
+    }
 }
 
 #[cfg(test)]

@@ -14,9 +14,7 @@ use tower_http::{
     cors::{AllowHeaders, AllowOrigin, CorsLayer},
 };
 
-use super::{
-    bodies, document, fault::Fault, gate, health, openai, own, page, sdapi, server::Server,
-};
+use super::{document, fault::Fault, gate, health, openai, own, page, sdapi, server::Server};
 
 /// Everything that is served.
 pub(super) fn all(server: &Arc<Server>) -> Router {
@@ -26,14 +24,14 @@ pub(super) fn all(server: &Arc<Server>) -> Router {
         .merge(openai::routes())
         .merge(sdapi::routes())
         .route("/metrics", get(health::metrics))
-        .layer(from_fn_with_state(state(), bodies::whole))
+        .layer(from_fn_with_state(state(), gate::whole))
         .route_layer(from_fn_with_state(state(), gate::admit));
     let open = Router::new()
         .merge(page::routes())
         .route(gate::HEALTH, get(health::show))
         .route("/openapi.json", get(document::show));
     let routes = closed.merge(open).fallback(nothing).with_state(state());
-    // Upload sizes are held by `bodies::whole`, of all kinds of bodies.
+    // Upload sizes are held by `gate::whole`, of all kinds of bodies.
     let routes = routes.layer(axum::extract::DefaultBodyLimit::disable());
     let routes = routes.layer(from_fn_with_state(state(), gate::same_site));
     let origins = &server.options.origins;

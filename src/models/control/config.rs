@@ -2,17 +2,13 @@
 
 use serde::Deserialize;
 
-use crate::denoiser::Blueprint;
 use crate::error::ConfigError;
 use crate::models::json;
-use crate::models::unet::{CellModule, Extent, Level, UNetConfig};
+use crate::models::unet::{CellModule, Level, UNetConfig};
 use crate::nn::activation::Activation;
 
 /// What messages call it.
 const PART: &str = "controlnet";
-
-/// Weights of a 3x3 kernel.
-const KERNEL: usize = 9;
 
 /// Pixels a latent, along each side: the hint's blocks halve its sides three times.
 pub(super) const HALVINGS: usize = 3;
@@ -191,50 +187,6 @@ impl ControlNetConfig {
             return Err(ConfigError::unsupported(key, found, hint));
         }
         Ok(())
-    }
-
-    /// Adds what the net costs to the cells of the trunk it rides along with. `own` is the blueprint of its [`unet`](Self::unet), counted
-    /// as the trunk's; `share` is the number of rows it runs on, of how many.
-    ///
-    /// The hint is encoded once a run, yet counted here at every evaluation that runs the first cell, as the published figures do.
-    pub fn add_to(
-        &self,
-        trunk: &mut Blueprint,
-        own: &Blueprint,
-        extent: Extent,
-        share: (usize, usize),
-    ) {
-        let of_rows = |amount: u64| amount * share.0 as u64 / share.1 as u64;
-        let encoder = self.unet.skips();
-        for (index, (site, cell)) in self.unet.line().into_iter().zip(&own.cells).enumerate() {
-            if index > encoder {
-                break;
-            }
-            let channels = self.unet.channels(site) as u64;
-            let hint = if index == 0 {
-                self.hint_macs(extent)
-            } else {
-                0
-            };
-            let joined = &mut trunk.cells[index];
-            joined.macs += of_rows(cell.macs + channels * cell.hidden + hint);
-            if index < encoder {
-                joined.hidden += of_rows(cell.hidden);
-            }
-        }
-        trunk.prepare_macs += of_rows(own.prepare_macs);
-    }
-
-    fn hint_macs(&self, extent: Extent) -> u64 {
-        let area = |halvings: usize| (extent.height * extent.width) << (2 * (HALVINGS - halvings));
-        let first = KERNEL * self.hint_channels * self.hint_widths[0] * area(0);
-        let blocks = self.hint_widths.windows(2).enumerate();
-        let blocks = blocks.map(|(level, pair)| {
-            KERNEL * pair[0] * (pair[0] * area(level) + pair[1] * area(level + 1))
-        });
-        let last =
-            KERNEL * self.hint_widths[HALVINGS] * self.unet.levels[0].channels * area(HALVINGS);
-        (first + blocks.sum::<usize>() + last) as u64
     }
 }
 

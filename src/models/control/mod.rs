@@ -7,6 +7,7 @@
 //! behaviour as diffusers' `ControlNetModel`.
 
 mod config;
+mod cost;
 mod net;
 mod rows;
 mod shapes;
