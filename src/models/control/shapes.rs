@@ -19,7 +19,7 @@ impl Shapes<'_> {
     /// How many of numbered blocks there are, each of which has the tensor that `name` says.
     fn count(&self, name: impl Fn(usize) -> String) -> usize {
         let there = |index: &usize| self.0.shape(&name(*index)).is_some();
-        (0..).take_while(there).count()
+        (0..self.0.len()).take_while(there).count()
     }
 
     /// Blocks of a transformer, 0 where there is none.
