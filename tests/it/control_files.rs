@@ -180,7 +180,7 @@ fn files_that_do_not_fit_are_told() {
         .join("controlnet/diffusion_pytorch_model.safetensors");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("net.safetensors");
-    renamed(&weights, &file, |ours| theirs(ours));
+    renamed(&weights, &file, theirs);
     let said = |model: &str, file: &Path| {
         let net = part(file).control_net(config(model).unet());
         let error = net

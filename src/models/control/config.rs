@@ -390,22 +390,4 @@ mod tests {
         assert_eq!(net.unet.levels[1].encoder_depths, [1, 2]);
         assert_eq!((net.unet.mid_depth, net.unet.mid_resnets), (0, 1));
     }
-
-    /// The encoder half of SD 1.5 is 32.5 % of 401.6 G; 1x1 convolutions add 3.6 G, the hint 7.4 G.
-    #[test]
-    fn a_net_costs_its_encoder_half() {
-        let extent = Extent {
-            height: 64,
-            width: 64,
-            tokens: 77,
-        };
-        let unet = UNetConfig::from_json(SD15).unwrap();
-        let alone = unet.blueprint(extent);
-        let mut joined = alone.clone();
-        let net = ControlNetConfig::from_json(CANNY).unwrap();
-        net.add_to(&mut joined, &net.unet.blueprint(extent), extent, (1, 1));
-        let added = (joined.full_macs() - alone.full_macs()) as f64 / 1e9;
-        assert!((added - 141.5).abs() < 0.5, "{added} G");
-        assert_eq!(joined.span_macs(13..25), alone.span_macs(13..25));
-    }
 }
