@@ -3,7 +3,6 @@
 
 use super::config::ControlNetConfig;
 use crate::models::unet::{AddedConfig, Level, TextReading, UNetConfig};
-use crate::nn::embed::Sinusoid;
 use crate::weights::WeightSource;
 
 /// Tensors by their diffusers names.
@@ -32,12 +31,18 @@ impl Shapes<'_> {
         let block = |kind: &str, block: usize| format!("down_blocks.{index}.{kind}.{block}");
         let layers = self.count(|layer| block("resnets", layer) + ".conv1.weight");
         let depths = (0..layers).map(|layer| self.depth(&block("attentions", layer)));
-        let depths: Vec<usize> = depths.filter(|depth| *depth > 0).collect();
+        let depths: Vec<usize> = depths.collect();
+        let attends = depths.iter().any(|depth| *depth > 0);
         Level {
             channels: self.side(&(block("resnets", 0) + ".conv1.weight"), 0),
             layers,
             heads,
-            encoder_depths: depths,
+            // Of attentions that are missing beside others, loading tells.
+            encoder_depths: if attends {
+                depths.into_iter().map(|depth| depth.max(1)).collect()
+            } else {
+                Vec::new()
+            },
             decoder_depths: Vec::new(),
             only_text: false,
         }
@@ -76,11 +81,6 @@ impl ControlNetConfig {
             context_width: shapes.context_width().unwrap_or(trunk.context_width),
             text: TextReading::default(),
             guidance_width: None,
-            sinusoid: Sinusoid {
-                width: shapes.side("time_embedding.linear_1.weight", 1),
-                ..trunk.sinusoid
-            },
-            time_width: shapes.side("time_embedding.linear_1.weight", 0),
             added: (added > 0).then(|| AddedConfig {
                 sinusoid: trunk.added.map_or(trunk.sinusoid, |added| added.sinusoid),
                 width: added,
