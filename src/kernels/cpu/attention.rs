@@ -24,7 +24,7 @@ use super::caches::caches;
 use super::executed::{Operands, count};
 use super::memory::{Pooled, working};
 use super::product::Output;
-use super::simd::{Unwritten, lanes, written};
+use super::simd::{Unwritten, lanes, lanes_of, written};
 use macerator::Simd;
 use packed::{Packed, turn};
 use stream::{Panels, Scratch, key_block, panel, stream};
@@ -208,7 +208,7 @@ fn attend<'a, S: Simd>(job: &Job<'a>, task: &Task, scratch: &mut Scratch) {
             tokens: job.tokens,
             width,
         };
-        match (job.vectors, S::lanes32()) {
+        match (job.vectors, const { lanes_of::<S>() }) {
             (1, 8) => stream::<S, 6, 1>(panels, blocks, scratch),
             (_, 8) => stream::<S, 6, 2>(panels, blocks, scratch),
             (1, _) => stream::<S, 8, 1>(panels, blocks, scratch),
@@ -219,7 +219,7 @@ fn attend<'a, S: Simd>(job: &Job<'a>, task: &Task, scratch: &mut Scratch) {
             let sums = &scratch.sums[block * columns..][..columns];
             let some = block_of(task, block, columns);
             let turned = &mut scratch.turned[..padded * columns];
-            match panel(S::lanes32()) {
+            match const { panel(lanes_of::<S>()) } {
                 6 => turn_panels::<6>(mixed, turned, columns),
                 _ => turn_panels::<8>(mixed, turned, columns),
             }

@@ -21,7 +21,7 @@ use super::executed::{Operands, count};
 use super::half::widen_bf16;
 use super::maps::Kept;
 use super::product::Values;
-use super::simd::{Floats, load, splat, store};
+use super::simd::{Floats, lanes_of, load, splat, store};
 
 /// Channels of the output, at most.
 const CHANNELS: usize = 4;
@@ -83,7 +83,7 @@ fn by_place(geometry: &Geometry, weight: Values<'_>) -> Vec<[f32; CHANNELS]> {
 #[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
 fn line<'a, S: Simd>(job: &Job<'a>, weights: &[[f32; CHANNELS]], place: [usize; 2]) {
     // With all channels enough sums to hide an addition's latency, and no more than there are registers for.
-    if S::lanes32() == 16 {
+    if const { lanes_of::<S>() == 16 } {
         line_of::<S, 4>(job, weights, place);
     } else {
         line_of::<S, 2>(job, weights, place);

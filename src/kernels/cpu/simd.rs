@@ -22,6 +22,12 @@ pub(super) fn lanes<S: Simd>() -> usize {
     S::lanes32()
 }
 
+/// Lanes of a vector, in a constant: a choice by it leaves the other ways out before they are compiled, where one by `lanes32` has all of them
+/// inlined first.
+pub(super) const fn lanes_of<S: Simd>() -> usize {
+    size_of::<S::Register>() / size_of::<f32>()
+}
+
 /// `value` in every lane.
 ///
 /// Through its bits: macerator's own for f32 is not marked to be inlined, and a call in a kernel's inner loop costs four fifths of its speed.
@@ -353,6 +359,25 @@ mod tests {
             assert!(near < 8e-5, "{arch:?}: {near}");
             assert!(gate < 1e-5, "{arch:?}: {gate}");
             assert!(gelu < 5e-5, "{arch:?}: {gelu}");
+        }
+    }
+
+    struct Lanes;
+
+    impl WithSimd for Lanes {
+        type Output = [usize; 2];
+
+        fn with_simd<S: Simd>(self) -> [usize; 2] {
+            [lanes_of::<S>(), S::lanes32()]
+        }
+    }
+
+    #[test]
+    fn lanes_are_known_to_the_compiler() {
+        for arch in kinds() {
+            // SAFETY: the processor has every one of them.
+            let [constant, called] = unsafe { arch.dispatch(Lanes) };
+            assert_eq!(constant, called, "{arch:?}");
         }
     }
 

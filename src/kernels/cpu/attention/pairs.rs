@@ -23,7 +23,7 @@ use crate::kernels::cpu::{
     half::{Element, narrow},
     memory::Pooled,
     pairs::{Instruction, Work, run},
-    simd::{Unwritten, written},
+    simd::{Unwritten, lanes_of, written},
 };
 use tiles::{KEY_BLOCK, PANEL, Panels, Scratch, stream};
 
@@ -300,7 +300,7 @@ impl<T: Value> Work for Block<'_, T> {
             };
             // SAFETY: who runs this has the instruction.
             unsafe {
-                match (job.vectors, lanes) {
+                match (job.vectors, const { lanes_of::<I::Simd>() }) {
                     (1, _) => stream::<I, 8, 1>(panels, scratch),
                     (_, 16) => stream::<I, 8, 2>(panels, scratch),
                     _ => stream::<I, 4, 2>(panels, scratch),

@@ -17,7 +17,7 @@ const KEYS: usize = 128;
 
 /// Rows of a packed panel, for vectors of so many lanes: keys of the first product, features of the second. Sixteen registers have room for
 /// the sums of six rows by two vectors, thirty-two for those of eight.
-pub(super) fn panel(lanes: usize) -> usize {
+pub(super) const fn panel(lanes: usize) -> usize {
     if lanes == 8 { 6 } else { 8 }
 }
 

@@ -119,26 +119,21 @@ pub(in crate::kernels::cpu) unsafe fn by<W: Work>(kind: Kind, work: W) -> W::Out
     // SAFETY: the caller's promise.
     unsafe {
         match kind {
-            Kind::Widened(arch) => arch.dispatch(Under::<W, false>(work)),
+            Kind::Widened(arch) => arch.dispatch(Widening(work)),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512Bf16 => Arch::V4.dispatch(Under::<W, true>(work)),
+            Kind::Avx512Bf16 => Arch::V4.dispatch(own::Narrow(work)),
         }
     }
 }
 
-/// Some work, by the processor's `OWN` instruction or by widened values.
-struct Under<W, const OWN: bool>(W);
+/// Some work by widened values.
+struct Widening<W>(W);
 
-impl<W: Work, const OWN: bool> WithSimd for Under<W, OWN> {
+impl<W: Work> WithSimd for Widening<W> {
     type Output = W::Output;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self) -> W::Output {
-        #[cfg(target_arch = "x86_64")]
-        if const { OWN && size_of::<S::Register>() == own::BYTES } {
-            // SAFETY: who asks for the processor's own has seen that it is there.
-            return unsafe { own::run::<S, W>(self.0) };
-        }
         self.0.by::<Widened<S>>()
     }
 }
@@ -192,15 +187,35 @@ impl<S: Simd> Instruction for Widened<S> {
 mod own {
     use std::arch::x86_64::{__m512, __m512bh, _mm512_dpbf16_ps};
 
-    use super::{Floats, Instruction, Pairs, PhantomData, Simd, Vector, Work, splat_pair};
+    use super::{
+        Floats, Instruction, Pairs, PhantomData, Simd, Vector, WithSimd, Work, splat_pair,
+    };
 
-    /// Of a vector.
-    pub(super) const BYTES: usize = size_of::<__m512>();
+    /// Some work by the instruction.
+    pub(super) struct Narrow<W>(pub(super) W);
+
+    impl<W: Work> WithSimd for Narrow<W> {
+        type Output = W::Output;
+
+        /// # Panics
+        ///
+        /// In vectors that the instruction does not take.
+        #[inline(always)]
+        fn with_simd<S: Simd>(self) -> W::Output {
+            // Not compiled for the other architectures, which would be all of the work again.
+            if const { size_of::<S::Register>() == size_of::<__m512>() } {
+                // SAFETY: who asks for the processor's own instruction has seen that it is there.
+                unsafe { run::<S, W>(self.0) }
+            } else {
+                unreachable!("VDPBF16PS takes vectors of 64 bytes")
+            }
+        }
+    }
 
     /// Runs `work` by the instruction, with all that `S` has.
     #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
     #[target_feature(enable = "avx2,bmi1,bmi2,f16c,fma,lzcnt,popcnt")]
-    pub(super) fn run<S: Simd, W: Work>(work: W) -> W::Output {
+    fn run<S: Simd, W: Work>(work: W) -> W::Output {
         work.by::<Own<S>>()
     }
 

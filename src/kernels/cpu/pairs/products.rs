@@ -20,7 +20,7 @@ use super::{
 };
 use crate::kernels::cpu::{
     aligned::Lined,
-    simd::{Floats, splat, store},
+    simd::{Floats, lanes_of, splat, store},
 };
 
 /// Vectors of outputs of a tile.
@@ -136,7 +136,7 @@ unsafe fn block<I: Instruction>(rows: Rows<'_>, tile: Tile, places: Range<usize>
     // SAFETY: the last row's pairs are there, asserted above; the rest is the caller's promise.
     unsafe {
         // Sixteen registers have room for the sums of four rows by two vectors, thirty-two for those of eight.
-        if <I::Simd as Simd>::lanes32() == PANEL {
+        if const { lanes_of::<I::Simd>() == PANEL } {
             block_by::<I, ROWS>(rows, tile, places, put);
         } else {
             block_by::<I, { ROWS / 2 }>(rows, tile, places, put);

@@ -14,7 +14,7 @@ use macerator::Simd;
 
 use super::{Factor, LINE, MOST, Rows, VECTORS, WIDEST, tile_width};
 use crate::kernels::cpu::aligned::Lined;
-use crate::kernels::cpu::simd::{Floats, load, prefetch_far, splat, store};
+use crate::kernels::cpu::simd::{Floats, lanes_of, load, prefetch_far, splat, store};
 
 /// What is read for the next part of the depth, and asked for piece by piece while this one is multiplied: lines of the columns, then rows.
 pub(super) struct Ahead<'a, F> {
@@ -98,12 +98,15 @@ impl<F: Factor> Pass<'_, F> {
     #[inline(always)]
     pub(super) fn all<S: Simd>(&self, sums: &mut [f32]) {
         let count = sums.len() / tile_width::<S>();
-        if S::lanes32() != 8 && count > 4 {
-            return self.some::<S, 8>(0..count, sums);
+        if const { lanes_of::<S>() == 8 } {
+            let sixes = count / 6 * 6;
+            self.some::<S, 6>(0..sixes, sums);
+            self.some::<S, 4>(sixes..count, sums);
+        } else if count > 4 {
+            self.some::<S, 8>(0..count, sums);
+        } else {
+            self.some::<S, 4>(0..count, sums);
         }
-        let sixes = if S::lanes32() == 8 { count / 6 * 6 } else { 0 };
-        self.some::<S, 6>(0..sixes, sums);
-        self.some::<S, 4>(sixes..count, sums);
     }
 
     /// Asks for some rows.

@@ -13,7 +13,7 @@ mod wide;
 use macerator::Simd;
 
 use super::schemes::{GROUP, Group};
-use crate::kernels::cpu::product::Values;
+use crate::kernels::cpu::{product::Values, simd::lanes_of};
 
 /// Values of a line that a group's squares are made from, at most: sixteen times four, and those that are reached beyond them, with room
 /// for whole vectors.
@@ -24,7 +24,7 @@ pub(super) const LINE: usize = 4 * GROUP + 16;
 #[inline(always)]
 pub(super) fn divide<S: Simd, const STRIDE: usize>(line: &[f32; LINE], groups: &mut [Group]) {
     #[cfg(target_arch = "x86_64")]
-    if S::lanes32() == 16 {
+    if const { lanes_of::<S>() == 16 } {
         // SAFETY: vectors of sixteen are AVX-512's.
         return unsafe { wide::divide::<STRIDE>(line, groups) };
     }
@@ -39,7 +39,7 @@ pub(super) fn divide<S: Simd, const STRIDE: usize>(line: &[f32; LINE], groups: &
 #[inline(always)]
 pub(super) fn weave<S: Simd, const SIDE: usize>(groups: &[Group], line: &mut [f32; LINE]) {
     #[cfg(target_arch = "x86_64")]
-    if S::lanes32() == 16 {
+    if const { lanes_of::<S>() == 16 } {
         // SAFETY: vectors of sixteen are AVX-512's.
         return unsafe { wide::weave::<SIDE>(groups, line) };
     }
@@ -57,7 +57,7 @@ pub(super) fn turn<S: Simd>(lines: &[&[f32]; GROUP], to: &mut [f32]) {
     assert!(lines.iter().all(|line| line.len() == count) && to.len() >= count * GROUP);
     let mut whole = 0;
     #[cfg(target_arch = "x86_64")]
-    if S::lanes32() == 16 {
+    if const { lanes_of::<S>() == 16 } {
         whole = count - count % GROUP;
         for first in (0..whole).step_by(GROUP) {
             // SAFETY: vectors of sixteen are AVX-512's; sixteen values of every line are there, and room for their squares.
@@ -85,7 +85,7 @@ pub(super) struct Reach {
 #[inline(always)]
 pub(super) fn fetch<S: Simd>(maps: &Values<'_>, reach: Reach, to: &mut [f32]) -> bool {
     #[cfg(target_arch = "x86_64")]
-    if S::lanes32() == 16 {
+    if const { lanes_of::<S>() == 16 } {
         let line = reach.start..reach.start + reach.width;
         // SAFETY: vectors of sixteen are AVX-512's.
         unsafe {
@@ -104,7 +104,7 @@ pub(super) fn fetch<S: Simd>(maps: &Values<'_>, reach: Reach, to: &mut [f32]) ->
 #[inline(always)]
 pub(super) fn clear<S: Simd>(reach: Reach, to: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
-    if S::lanes32() == 16 {
+    if const { lanes_of::<S>() == 16 } {
         // SAFETY: vectors of sixteen are AVX-512's.
         unsafe { wide::clear(reach, to) };
     }

@@ -32,7 +32,7 @@ use super::maps::{Kept, KeptMut, Sink};
 use super::memory::working;
 use super::norm::Shifted;
 use super::product::{Values, sized};
-use super::simd::lanes;
+use super::simd::{lanes, lanes_of};
 use choice::{Kind, kind};
 pub(crate) use choice::{suits, suits_doubled, suits_eights};
 pub(crate) use kept::Owner;
@@ -258,7 +258,7 @@ enum Work<'a> {
 #[macerator::with_simd]
 #[allow(clippy::elidable_lifetime_names, reason = "the macro needs it named")]
 fn work<'a, S: Simd, C: Scheme>(work: Work<'a>, space: &mut Space, _: C) {
-    match S::lanes32() {
+    match const { lanes_of::<S>() } {
         16 => work_by::<S, C, 8, 2>(work, space),
         8 => work_by::<S, C, 6, 2>(work, space),
         4 => work_by::<S, C, 4, 4>(work, space),
