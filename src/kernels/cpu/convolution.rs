@@ -72,7 +72,8 @@ fn convolve_by(
     };
     count(Operands::F32, geometry.macs());
     convolution.output_of(|job| {
-        let tasks = tasks(geometry.rows, geometry.channels[1], geometry.positions());
+        let sides = [geometry.channels[1], geometry.depth(), geometry.positions()];
+        let tasks = tasks(geometry.rows, sides);
         run(&tasks, |task, scratch| compute(&job, task, scratch));
     })
 }

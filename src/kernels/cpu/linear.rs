@@ -67,7 +67,7 @@ fn linear_by(
             width,
             output: Output::new(output),
         };
-        let tasks = tasks(1, tokens, width);
+        let tasks = tasks(1, [tokens, depth, width]);
         run(&tasks, |task, scratch| compute(&job, task, scratch));
     };
     // SAFETY: the tasks divide it without a gap.

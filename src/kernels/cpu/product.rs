@@ -57,8 +57,12 @@ const SUMS: usize = 384 * 256;
 /// Products that take as long as putting a row's or a column's value where it is multiplied.
 const LAYING: usize = 16;
 
-/// Tasks for every thread, at least.
+/// Tasks for every thread, at least, so that one that is kept up holds up the others by little.
 const TASKS: usize = 4;
+
+/// Products of every thread below which it has one task: some tenths of a millisecond, in which what is put in order once more for every task
+/// costs more than a thread that is kept up.
+const FEW: usize = 1 << 25;
 
 /// Values of a line of the cache.
 const LINE: usize = 16;
@@ -86,13 +90,14 @@ pub(super) struct Task {
     pub(super) columns: Range<usize>,
 }
 
-/// Divides `items` products of `rows` by `columns`, so that threads that are alike end soonest.
-pub(super) fn tasks(items: usize, rows: usize, columns: usize) -> Vec<Task> {
-    divided(items, rows, columns, rayon::current_num_threads())
+/// Divides `items` products of `rows` by `depth` by `columns`, so that threads that are alike end soonest.
+pub(super) fn tasks(items: usize, sides: [usize; 3]) -> Vec<Task> {
+    divided(items, sides, rayon::current_num_threads())
 }
 
-fn divided(items: usize, rows: usize, columns: usize, threads: usize) -> Vec<Task> {
-    let wanted = TASKS * threads;
+fn divided(items: usize, [rows, depth, columns]: [usize; 3], threads: usize) -> Vec<Task> {
+    let is_little = items * rows * depth * columns < FEW * threads;
+    let wanted = if is_little { threads } else { TASKS * threads };
     let widths = (LEAST_UNITS..=COLUMNS / UNIT).rev();
     let ways = widths.flat_map(|units| {
         let width = part(columns, columns.div_ceil(units * UNIT), UNIT);
@@ -375,29 +380,30 @@ mod tests {
 
     #[test]
     fn work_is_divided_evenly_into_parts_that_are_worth_their_gathering() {
-        let largest = |items, rows, columns, threads| {
-            let tasks = divided(items, rows, columns, threads);
+        let largest = |items, sides, threads| {
+            let tasks = divided(items, sides, threads);
             let sizes = tasks
                 .iter()
                 .map(|task| [task.rows.len(), task.columns.len()]);
             (tasks.len(), sizes.max().unwrap_or_default())
         };
-        assert_eq!(largest(2, 1280, 64, 2), (8, [320, 64]));
-        assert_eq!(largest(1, 512, 1280, 2), (8, [256, 320]));
-        assert_eq!(largest(1, 320, 4096, 2), (16, [320, 256]));
-        assert_eq!(largest(1, 2048, 2048, 2), (48, [344, 256]));
-        assert_eq!(largest(1, 154, 320, 2), (10, [80, 64]));
+        assert_eq!(largest(2, [1280, 1280, 64], 2), (8, [320, 64]));
+        assert_eq!(largest(1, [512, 1280, 1280], 2), (8, [256, 320]));
+        assert_eq!(largest(1, [320, 320, 4096], 2), (16, [320, 256]));
+        assert_eq!(largest(1, [2048; 3], 2), (48, [344, 256]));
+        assert_eq!(largest(1, [154, 768, 320], 2), (2, [154, 160]));
+        assert_eq!(largest(1, [154, 7680, 320], 2), (10, [80, 64]));
         // What is too little for all is not cut into shreds.
-        assert_eq!(largest(1, 2, 320, 2), (2, [2, 160]));
-        assert_eq!(largest(1, 1, 1, 64), (1, [1, 1]));
-        assert_eq!(largest(1, 0, 5, 2), (0, [0, 0]));
+        assert_eq!(largest(1, [2, 320, 320], 2), (2, [2, 160]));
+        assert_eq!(largest(1, [1; 3], 64), (1, [1, 1]));
+        assert_eq!(largest(1, [0, 5, 5], 2), (0, [0, 0]));
     }
 
     #[test]
     fn tasks_cover_everything_once() {
         for (rows, columns, threads) in [(1, 1, 1), (154, 320, 3), (1000, 333, 2), (77, 49, 16)] {
             let mut met = vec![0; 2 * rows * columns];
-            for task in divided(2, rows, columns, threads) {
+            for task in divided(2, [rows, 64, columns], threads) {
                 for row in task.rows {
                     let start = (task.item * rows + row) * columns;
                     for met in &mut met[start..][task.columns.clone()] {

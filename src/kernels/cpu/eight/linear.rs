@@ -59,7 +59,7 @@ impl<T: Element> Layer<'_, T> {
                 layer: self,
                 output: Output::new(output),
             };
-            let tasks = tasks(1, tokens, columns);
+            let tasks = tasks(1, [tokens, inputs * outputs / columns.max(1), columns]);
             let tasks = tasks.par_iter().with_max_len(1);
             tasks.for_each(|task| compute(&job, task));
         };

@@ -62,7 +62,7 @@ fn linear_gated_by(
             width,
             output: Output::new(output),
         };
-        run(&tasks(1, tokens, width), |task, scratch| {
+        run(&tasks(1, [tokens, depth, width]), |task, scratch| {
             compute(&job, task, scratch);
         });
     };

@@ -45,7 +45,7 @@ pub(crate) fn linear(input: &[bf16], weight: Panels<'_>, bias: Option<&[f32]>) -
             bias,
             output: Output::new(output),
         };
-        let tasks = tasks(1, tokens, outputs);
+        let tasks = tasks(1, [tokens, depth, outputs]);
         tasks.par_iter().with_max_len(1).for_each(|task| {
             run(Part {
                 rows,
@@ -83,7 +83,7 @@ pub(crate) fn linear_gated(input: &[bf16], weight: Panels<'_>, bias: Option<&[f3
             bias,
             output: Output::new(output),
         });
-        let tasks = tasks(1, tokens, inner);
+        let tasks = tasks(1, [tokens, 2 * depth, inner]);
         tasks.par_iter().with_max_len(1).for_each(|task| {
             run(GatedPart {
                 rows,
