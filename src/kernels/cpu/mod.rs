@@ -30,6 +30,7 @@ pub(crate) mod product;
 pub(crate) mod quantised;
 pub(crate) mod rooms;
 mod simd;
+mod sixteen;
 pub(crate) mod sum;
 pub(crate) mod turn;
 pub(crate) mod winograd;

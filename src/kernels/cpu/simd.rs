@@ -192,6 +192,9 @@ const POWER: [f32; 7] = [
     1.0,
 ];
 
+/// The same to 7.5e-5 of the value: degree 3.
+const NEAR: [f32; 4] = [5.517_167e-2, 2.426_111_2e-1, 6.932_61e-1, 0.999_928_1];
+
 /// `2^x` for `x` up to 127, to two units in the last place; below -125 as at -125, and NaN stays NaN on processors with vectors.
 #[inline(always)]
 pub(super) fn exp2<S: Simd>(x: Floats<S>) -> Floats<S> {
@@ -201,7 +204,15 @@ pub(super) fn exp2<S: Simd>(x: Floats<S>) -> Floats<S> {
 /// As [`exp2`], to 7.5e-5 of the value (degree 3): for what is rounded to bf16 after it, which is off by up to 2e-3.
 #[inline(always)]
 pub(super) fn exp2_near<S: Simd>(x: Floats<S>) -> Floats<S> {
-    power(x, [5.517_167e-2, 2.426_111_2e-1, 6.932_61e-1, 0.999_928_1])
+    power(x, NEAR)
+}
+
+/// `2^(x · unit + raise)` as [`exp2_near`] has it, for `x · unit` from -125 up to `127 - raise`. The product is not rounded.
+#[inline(always)]
+pub(super) fn exp2_near_in<S: Simd>(x: Floats<S>, unit: Floats<S>, raise: u8) -> Floats<S> {
+    let rounder = splat::<S>(ROUNDER + f32::from(raise));
+    let shifted = x.mul_add(unit, rounder);
+    raised(shifted, x.mul_add(unit, rounder - shifted), NEAR)
 }
 
 /// `e^x` as [`exp2`] has it, for `x` up to 88; below -86.6 as at -86.6. `x · log₂ e` is taken apart before it is rounded.
@@ -275,6 +286,23 @@ pub(super) fn gelu_tanh<S: Simd>(x: Floats<S>) -> Floats<S> {
     let cubic = (x * x).mul_add(splat(0.044_715), splat(1.0)) * x;
     let power = cubic * splat(-1.595_769_2);
     x / (exp(splat::<S>(88.0).min(power)) + splat(1.0))
+}
+
+/// Lanes of an architecture's vectors.
+#[cfg(test)]
+pub(super) fn lanes_on(arch: macerator::Arch) -> usize {
+    struct Lanes;
+
+    impl macerator::WithSimd for Lanes {
+        type Output = usize;
+
+        fn with_simd<S: Simd>(self) -> usize {
+            S::lanes32()
+        }
+    }
+
+    // SAFETY: nothing is run but what names a number.
+    unsafe { arch.dispatch(Lanes) }
 }
 
 /// The fallback, and every kind of vectors that this processor has, the narrowest first.

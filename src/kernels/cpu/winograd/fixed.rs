@@ -15,29 +15,20 @@
     reason = "one instruction set runs through all of a kernel; index registers and lanes; instructions are there on some processors only"
 )]
 
-mod instruction;
-
-use std::sync::LazyLock;
-
-use macerator::{Simd, Vector};
+use macerator::{Simd, vload_unaligned};
 
 use super::multiply::{Factors, Lines, Pass, Sums, multiply_by};
 use super::schemes::GROUP;
-use crate::kernels::cpu::simd::{Floats, lanes, load, prefetch_far, splat, store};
-use instruction::Instruction;
-pub(super) use instruction::Kind;
+use crate::kernels::cpu::{
+    simd::{Floats, lanes_of, load, prefetch_far, splat, store},
+    sixteen::{self, Instruction, Integers, Kind, Work, by, integers, pairs, whole},
+};
 
 /// Channels under one scale.
 pub(super) const BLOCK: usize = 64;
 
 /// Lines of a block: scales, and pairs of channels.
 pub(super) const LINES: usize = 1 + BLOCK / 2;
-
-/// The size of a block's vector: of squares, and of weights, which are also held to 16 bits one by one. Their product stays below 2³¹
-/// with what rounding adds, half a unit a channel.
-const SQUARES: f32 = 32_700.0;
-const WEIGHTS: f32 = 65_500.0;
-const LARGEST: f32 = 32_700.0;
 
 /// Lines that channels take.
 pub(super) const fn lines(channels: usize) -> usize {
@@ -63,24 +54,26 @@ pub(super) fn put<S: Simd>(
     to: &mut [f32],
     width: usize,
 ) {
-    let pairs = count.div_ceil(2);
+    let half = count.div_ceil(2);
     assert!(count > 0 && from.len() >= (count - 1) * apart + GROUP);
-    assert!(to.len() >= pairs * width + GROUP);
+    assert!(to.len() >= half * width + GROUP);
     let (from, to) = (from.as_ptr(), to.as_mut_ptr());
     for lane in (0..GROUP).step_by(S::lanes32()) {
         // SAFETY: all groups and lines are there, asserted above, and a group is a whole number of vectors.
         unsafe {
             let (from, to) = (from.add(lane), to.add(lane));
             let inverse = scale::<S>(side, from, apart, count, to);
-            for pair in 0..pairs {
+            for pair in 0..half {
                 let low = whole::<S>(load(from.add(2 * pair * apart)), inverse);
                 let high = if 2 * pair + 1 < count {
                     whole::<S>(load(from.add((2 * pair + 1) * apart)), inverse)
                 } else {
                     integers::<S>(0)
                 };
-                let pairs = (low & integers::<S>(0xffff)) | (high << 16);
-                store(to.add((1 + pair) * width), pairs.reinterpret::<f32>());
+                store(
+                    to.add((1 + pair) * width),
+                    pairs::<S>(low, high).reinterpret::<f32>(),
+                );
             }
         }
     }
@@ -120,14 +113,10 @@ unsafe fn scale<S: Simd>(
         for lane in 0..S::lanes32() {
             let size = sizes[lane].sqrt();
             let unit = match side {
-                Side::Squares => size * (1.0 / SQUARES),
-                Side::Weights => {
-                    let (all, one) = (size * (1.0 / WEIGHTS), peaks[lane] * (1.0 / LARGEST));
-                    if one > all { one } else { all }
-                }
+                Side::Squares => sixteen::unit_of_short(size),
+                Side::Weights => sixteen::unit_of_long(size, peaks[lane]),
             };
-            // NaN goes on in the unit itself.
-            inverse[lane] = if unit > 0.0 { 1.0 / unit } else { 0.0 };
+            inverse[lane] = sixteen::inverse(unit);
             sizes[lane] = unit;
         }
         store(to, load::<S>(sizes.as_ptr()));
@@ -135,30 +124,13 @@ unsafe fn scale<S: Simd>(
     }
 }
 
-#[inline(always)]
-fn integers<S: Simd>(value: i32) -> Vector<S, i32> {
-    S::typed(S::splat_i32(value))
-}
-
-/// The whole numbers nearest to `values · inverse`, in the low 16 bits: adding 1.5 · 2²³ leaves them there.
-#[inline(always)]
-fn whole<S: Simd>(values: Floats<S>, inverse: Floats<S>) -> Vector<S, i32> {
-    let shifted = values.mul_add(inverse, splat(12_582_912.0));
-    shifted.reinterpret::<i32>()
-}
-
-/// The fastest kind that this processor has, if it has any.
-pub(super) fn best() -> Option<Kind> {
-    static BEST: LazyLock<Option<Kind>> = LazyLock::new(|| Kind::all(lanes()).pop());
-    *BEST
-}
-
 /// Products by an instruction.
 struct By<I>(std::marker::PhantomData<I>);
 
 impl<I: Instruction> Pass for By<I> {
+    #[inline(always)]
     fn lanes() -> usize {
-        I::LANES
+        const { lanes_of::<I::Simd>() }
     }
 
     #[inline(always)]
@@ -170,17 +142,18 @@ impl<I: Instruction> Pass for By<I> {
             sums: (sums, stride),
             ahead: (ahead, step),
         } = lines;
+        let lanes = Self::lanes();
         // SAFETY: the caller's promise: of the lines of rows and columns the first is of scales.
         unsafe {
-            let mut tile = [[I::zero(); N]; R];
+            let mut tile = [[integers::<I::Simd>(0); N]; R];
             for i in 1..count {
-                let mut column = [I::zero(); N];
+                let mut column = [integers::<I::Simd>(0); N];
                 for n in 0..N {
-                    column[n] = I::load(columns.add(i * width + n * I::LANES));
+                    column[n] = vload_unaligned(columns.add(i * width + n * lanes).cast());
                 }
                 prefetch_far(ahead.wrapping_add(i * step));
                 for r in 0..R {
-                    let row = I::splat(rows.add(i * GROUP + r));
+                    let row = integers::<I::Simd>(*rows.add(i * GROUP + r).cast());
                     for n in 0..N {
                         tile[r][n] = I::add(tile[r][n], column[n], row);
                     }
@@ -188,56 +161,56 @@ impl<I: Instruction> Pass for By<I> {
             }
             for r in 0..R {
                 for n in 0..N {
-                    let (at, to) = (n * I::LANES, sums.add(r * stride + n * I::LANES));
-                    I::put::<ON>(tile[r][n], *rows.add(r), columns.add(at), to);
+                    let (at, to) = (n * lanes, sums.add(r * stride + n * lanes));
+                    put_sums::<I::Simd, ON>(tile[r][n], *rows.add(r), columns.add(at), to);
                 }
             }
         }
     }
 }
 
-/// As [`multiply`](super::multiply::multiply), by a kind that the processor has.
-pub(super) fn multiply(kind: Kind, factors: Factors<'_>, sums: Sums<'_>) {
-    match kind {
-        #[cfg(test)]
-        Kind::Plain if factors.width == 16 => {
-            multiply_by::<By<instruction::Plain<8>>, 6, 2>(factors, sums);
-        }
-        #[cfg(test)]
-        Kind::Plain => {
-            multiply_by::<By<instruction::Plain<16>>, 8, 2>(factors, sums);
-        }
-        // SAFETY: a kind is one that the processor has.
-        #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => unsafe { by_avx2(factors, sums) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Kind::AvxVnni => unsafe { by_avx_vnni(factors, sums) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Kind::Avx512 => unsafe { by_avx512(factors, sums) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Kind::Avx512Vnni => unsafe { by_avx512_vnni(factors, sums) },
+/// Writes `sums · row · column`, added to what is there if it goes `ON`, rounded once for the row and once for the rest.
+///
+/// # Safety
+///
+/// A vector's worth of values is readable in `columns`, and readable and writable in `to`.
+#[inline(always)]
+unsafe fn put_sums<S: Simd, const ON: bool>(
+    sums: Integers<S>,
+    row: f32,
+    columns: *const f32,
+    to: *mut f32,
+) {
+    let value = sums.to_float() * splat(row);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let column = load::<S>(columns);
+        let value = if ON {
+            value.mul_add(column, load(to))
+        } else {
+            value * column
+        };
+        store(to, value);
     }
 }
 
-/// [`multiply`] by one instruction, `R` rows and two vectors of columns at a time.
-#[cfg(target_arch = "x86_64")]
-macro_rules! kernel {
-    ($name:ident, $instruction:ident, $rows:literal, $features:literal) => {
-        #[target_feature(enable = $features)]
-        fn $name(factors: Factors<'_>, sums: Sums<'_>) {
-            multiply_by::<By<instruction::$instruction>, $rows, 2>(factors, sums);
-        }
-    };
+/// As [`multiply`](super::multiply::multiply), by a kind that the processor has.
+pub(super) fn multiply(kind: Kind, factors: Factors<'_>, sums: Sums<'_>) {
+    // SAFETY: a kind is one that the processor has.
+    unsafe { by(kind, Product(factors, sums)) };
 }
 
-#[cfg(target_arch = "x86_64")]
-kernel!(by_avx2, Avx2, 6, "avx2,fma");
-#[cfg(target_arch = "x86_64")]
-kernel!(by_avx_vnni, AvxVnni, 6, "avx2,fma,avxvnni");
-#[cfg(target_arch = "x86_64")]
-kernel!(by_avx512, Avx512, 8, "avx512f,avx512bw");
-#[cfg(target_arch = "x86_64")]
-kernel!(by_avx512_vnni, Avx512Vnni, 8, "avx512f,avx512bw,avx512vnni");
+struct Product<'a>(Factors<'a>, Sums<'a>);
+
+impl Work for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn by<I: Instruction>(self) {
+        if const { lanes_of::<I::Simd>() == 8 } {
+            multiply_by::<By<I>, 6, 2>(self.0, self.1);
+        } else {
+            multiply_by::<By<I>, 8, 2>(self.0, self.1);
+        }
+    }
+}

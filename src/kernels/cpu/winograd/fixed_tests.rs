@@ -9,12 +9,12 @@ use super::tests::{alone, geometry, repeated};
 use super::*;
 use crate::kernels::cpu::convolution::{self, Geometry};
 use crate::kernels::cpu::eight::{Sizes, Weight, rounded};
-use crate::kernels::cpu::simd::kinds;
+use crate::kernels::cpu::simd::{kinds, lanes_on};
 
 /// A convolution of bf16 maps by fixed numbers, weights moved by who multiplies with them or before.
 struct InFixed<'a, C>(
     Convolution<'a>,
-    fixed::Kind,
+    sixteen::Kind,
     bool,
     std::marker::PhantomData<C>,
 );
@@ -41,14 +41,10 @@ fn in_bf16(values: &[f32]) -> Vec<bf16> {
 
 /// What every instruction gives for a layer, each with its name.
 fn in_fixed<C: Scheme>(layer: Convolution<'_>) -> Vec<(String, Vec<f32>)> {
-    let lanes = |arch: &macerator::Arch| {
-        // SAFETY: the processor has every one of them.
-        unsafe { arch.dispatch(Lanes) }
-    };
-    let wide = kinds().into_iter().filter(|arch| lanes(arch) >= 8);
+    let wide = kinds().into_iter().filter(|arch| lanes_on(*arch) >= 8);
     let each = wide.flat_map(|arch| {
-        let mut kinds = fixed::Kind::all(lanes(&arch));
-        kinds.push(fixed::Kind::Plain);
+        let mut kinds = sixteen::Kind::all(lanes_on(arch));
+        kinds.push(sixteen::Kind::Plain(arch));
         let ways = kinds
             .into_iter()
             .flat_map(|kind| [(kind, true), (kind, false)]);
@@ -56,21 +52,11 @@ fn in_fixed<C: Scheme>(layer: Convolution<'_>) -> Vec<(String, Vec<f32>)> {
     });
     each.map(|(arch, (kind, near))| {
         let layer = InFixed::<C>(layer, kind, near, std::marker::PhantomData);
-        // SAFETY: as above.
+        // SAFETY: the processor has every one of them.
         let found = unsafe { arch.dispatch(layer) };
         (format!("{arch:?} {kind:?} {near}"), found)
     })
     .collect()
-}
-
-struct Lanes;
-
-impl WithSimd for Lanes {
-    type Output = usize;
-
-    fn with_simd<S: Simd>(self) -> usize {
-        S::lanes32()
-    }
 }
 
 /// The root of the mean square of the differences, over that of the values.
@@ -215,7 +201,7 @@ fn fixed_numbers_hand_nan_on() {
 /// Maps in f32 are off from plain sums by rounding to 16 bits alone, far less than by rounding them to bf16 or to 8 bits.
 #[test]
 fn maps_in_f32_are_rounded_in_the_space_of_products_alone() {
-    if fixed::best().is_none() {
+    if sixteen::best().is_none() {
         return;
     }
     let trial = Trial::of(Geometry {
@@ -279,7 +265,7 @@ fn weights_in_8_bits_are_what_they_are_widened_to() {
 #[test]
 fn large_maps_of_weights_in_8_bits_are_squares() {
     let suits = |side: usize| suits_eights(&geometry(2, [1280, 1280], [side; 2], [1, 1]));
-    let expected = fixed::best().is_some();
+    let expected = sixteen::best().is_some();
     assert_eq!([16, 24, 32].map(suits), [expected; 3]);
     assert_eq!([4, 8, 12].map(suits), [false; 3]);
 }

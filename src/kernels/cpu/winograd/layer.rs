@@ -18,6 +18,7 @@ use crate::kernels::cpu::convolution::Job;
 use crate::kernels::cpu::executed::{Operands, count};
 use crate::kernels::cpu::norm::Shifted;
 use crate::kernels::cpu::product::sized;
+use crate::kernels::cpu::sixteen;
 
 /// A layer, and how it is computed.
 #[derive(Clone, Copy)]
@@ -27,7 +28,7 @@ pub(super) struct Layer<'a> {
     pub(super) onto: bool,
     pub(super) grid: Grid,
     /// What multiplies, if numbers are [`fixed`].
-    pub(super) fixed: Option<fixed::Kind>,
+    pub(super) fixed: Option<sixteen::Kind>,
 }
 
 /// Products of some squares: a point's are `plane` after those of the point before, a channel's `stride`.

@@ -33,6 +33,7 @@ use super::memory::working;
 use super::norm::Shifted;
 use super::product::{Values, sized};
 use super::simd::{lanes, lanes_of};
+use super::sixteen;
 use choice::{Kind, kind};
 pub(crate) use choice::{suits, suits_doubled, suits_eights};
 pub(crate) use kept::Owner;
@@ -112,7 +113,7 @@ pub(crate) fn convolve_doubled(whole: &Whole<'_>) -> Kept {
 fn fill_as<C: Scheme>(job: &Job<'_>, whole: &Whole<'_>, onto: bool) {
     let by = By {
         lanes: lanes(),
-        fixed: fixed::best().filter(|_| whole.rounds()),
+        fixed: sixteen::best().filter(|_| whole.rounds()),
         near: true,
     };
     let scheme = C::default();
@@ -125,7 +126,7 @@ fn fill_as<C: Scheme>(job: &Job<'_>, whole: &Whole<'_>, onto: bool) {
 #[derive(Clone, Copy)]
 struct By {
     lanes: usize,
-    fixed: Option<fixed::Kind>,
+    fixed: Option<sixteen::Kind>,
     near: bool,
 }
 
