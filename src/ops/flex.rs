@@ -8,8 +8,7 @@ use burn::tensor::{DType, Element, Shape};
 use burn_flex::{FlexTensor, Layout};
 use macerator::Scalar;
 
-use crate::kernels::cpu::attention::pairs::{Value, attention as attention_in_pairs};
-use crate::kernels::cpu::attention::{Heads, attention};
+use crate::kernels::cpu::attention::{Heads, Value, attention, rounded};
 use crate::kernels::cpu::gate::{activated, gated};
 use crate::kernels::cpu::norm::{Affine, group_norm, layer_norm};
 use crate::kernels::cpu::product::Values;
@@ -59,10 +58,10 @@ impl Operations for Flex {
         }
         let operands = [dtype, key.dtype(), value.dtype()];
         if operands == [DType::BF16; 3] {
-            return in_pairs::<bf16>([query, key, value]);
+            return in_sixteen_bits::<bf16>([query, key, value]);
         }
         if path == AttentionPath::Rounded && operands == [DType::F32; 3] {
-            return in_pairs::<f32>([query, key, value]);
+            return in_sixteen_bits::<f32>([query, key, value]);
         }
         let (query, key, value) = (rows(query), rows(key), rows(value));
         let [batch, count, queries, width] = query.shape().dims();
@@ -288,11 +287,11 @@ impl Operations for Flex {
     }
 }
 
-/// Attention by products of bf16.
-fn in_pairs<T: Value + Element + Scalar>(operands: [FlexTensor; 3]) -> FlexTensor {
+/// Attention by products of 16 bits.
+fn in_sixteen_bits<T: Value + Element + Scalar>(operands: [FlexTensor; 3]) -> FlexTensor {
     let [query, key, value] = operands.map(in_rows);
     let [batch, count, queries, width] = query.shape().dims();
-    let mixed: Vec<T> = attention_in_pairs(heads(&query), heads(&key), heads(&value));
+    let mixed: Vec<T> = rounded([heads(&query), heads(&key), heads(&value)]);
     let mixed = tensor(mixed, Shape::new([batch, queries, count, width]));
     Flex::float_swap_dims(mixed, 1, 2)
 }

@@ -11,8 +11,12 @@
     reason = "the inner loops are whole only where they are inlined, index registers, and read packed panels through pointers whose lengths are asserted once a block"
 )]
 
+mod columns;
+#[cfg(test)]
+mod narrow_tests;
 mod packed;
-pub(crate) mod pairs;
+mod pairs;
+mod sixteen;
 mod stream;
 mod tiles;
 
@@ -23,10 +27,13 @@ use rayon::prelude::*;
 use super::caches::caches;
 use super::executed::{Operands, count};
 use super::memory::{Pooled, working};
+use super::pairs::has_instruction;
 use super::product::Output;
 use super::simd::{Unwritten, lanes, lanes_of, written};
+use super::sixteen::best;
 use macerator::Simd;
 use packed::{Packed, turn};
+pub(crate) use pairs::Value;
 use stream::{Panels, Scratch, key_block, panel, stream};
 
 /// Vectors of queries in a block, at most: with a panel's eight rows enough sums to hide an addition's latency. The compiler does not
@@ -101,6 +108,14 @@ pub(super) fn give_back() {
 /// `softmax(q kᵀ / √width) v` as `[rows, queries, heads, width]`.
 pub(crate) fn attention(query: Heads<'_>, key: Heads<'_>, value: Heads<'_>) -> Vec<f32> {
     attention_by([query, key, value], lanes(), attend)
+}
+
+/// [`attention`] by products of 16 bits: of bf16 where the processor multiplies those, else of whole numbers where it multiplies these.
+pub(crate) fn rounded<T: Value>(heads: [Heads<'_, T>; 3]) -> Vec<T> {
+    match best() {
+        Some(kind) if !has_instruction() => sixteen::attention(kind, heads),
+        _ => pairs::attention(heads),
+    }
 }
 
 /// [`attention`] by an `attend` for vectors of `lanes`.
@@ -252,7 +267,7 @@ fn gather<const TOGETHER: usize>(
             let index = (some.start + column + i).min(some.end - 1);
             *query = job.query.token(row, head, index);
         }
-        turn(queries, scale, &mut into[column..], columns);
+        turn(queries, |value| value * scale, &mut into[column..], columns);
     }
 }
 
@@ -268,7 +283,7 @@ fn turn_panels<const R: usize>(mixed: &[f32], turned: &mut [f32], columns: usize
         for (i, row) in rows.iter_mut().enumerate() {
             *row = &mixed[(first + i) * columns..][..columns];
         }
-        turn(rows, 1.0, &mut turned[first..], padded);
+        turn(rows, |value| value, &mut turned[first..], padded);
     }
 }
 

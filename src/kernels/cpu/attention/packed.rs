@@ -101,7 +101,7 @@ fn keys_by<const R: usize>(heads: Heads<'_>, [row, head, first]: [usize; 3], par
         for (i, tokens_row) in rows.iter_mut().enumerate() {
             *tokens_row = heads.token(row, head, (first + index * R + i).min(tokens - 1));
         }
-        turn(rows, 1.0, &mut part[index * size..][..size], R);
+        turn(rows, |value| value, &mut part[index * size..][..size], R);
     }
 }
 
@@ -136,26 +136,31 @@ fn values_by<const R: usize>(heads: Heads<'_>, [row, head, first]: [usize; 3], p
     }
 }
 
-/// Rows as columns, times `scale`: `to[i · stride + row]` of `rows[row][i]`.
+/// Rows as columns, as `each` makes them: `to[i · stride + row]` of `rows[row][i]`.
 #[inline(always)]
-pub(super) fn turn<const N: usize>(rows: [&[f32]; N], scale: f32, to: &mut [f32], stride: usize) {
+pub(super) fn turn<T: Copy + Default, const N: usize>(
+    rows: [&[T]; N],
+    each: impl Fn(T) -> T,
+    to: &mut [T],
+    stride: usize,
+) {
     let width = rows[0].len();
     let whole = width - width % N;
     for first in (0..whole).step_by(N) {
-        let mut square = [[0.0; N]; N];
+        let mut square = [[T::default(); N]; N];
         for row in 0..N {
             square[row].copy_from_slice(&rows[row][first..first + N]);
         }
         for i in 0..N {
             let line = &mut to[(first + i) * stride..][..N];
             for row in 0..N {
-                line[row] = square[row][i] * scale;
+                line[row] = each(square[row][i]);
             }
         }
     }
     for i in whole..width {
         for row in 0..N {
-            to[i * stride + row] = rows[row][i] * scale;
+            to[i * stride + row] = each(rows[row][i]);
         }
     }
 }

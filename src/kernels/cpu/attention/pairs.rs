@@ -17,7 +17,10 @@ use ::half::bf16;
 use macerator::Simd;
 use rayon::prelude::*;
 
+use super::columns::{Pairing, SQUARE, gather, scatter};
 use super::{Heads, block_vectors, filled, tiles};
+#[cfg(test)]
+use crate::kernels::cpu::pairs::{Kind, by};
 use crate::kernels::cpu::{
     executed::{Operands, count},
     half::{Element, narrow},
@@ -53,6 +56,22 @@ fn pair<T: Value>(first: T, second: T) -> u32 {
     // No closures, which are not always inlined, and then lack the kernel's instructions.
     let first = u32::from(first.multiplied().to_bits());
     first | u32::from(second.multiplied().to_bits()) << 16
+}
+
+/// Rounded to bf16.
+struct Nearest;
+
+impl<T: Value> Pairing<T> for Nearest {
+    #[inline(always)]
+    fn line(&self, _: usize, token: &[T], to: &mut [u32]) {
+        let (pairs, rest) = token.as_chunks::<2>();
+        for i in 0..pairs.len() {
+            to[i] = pair(pairs[i][0], pairs[i][1]);
+        }
+        if let [last] = rest {
+            to[pairs.len()] = pair(*last, T::nearest(0.0));
+        }
+    }
 }
 
 /// Keys or values of every head in panels that the inner loops read from front to back.
@@ -146,11 +165,13 @@ impl<T: Value> Pack<'_, T> {
     #[inline(always)]
     fn keys(heads: Heads<'_, T>, [row, head]: [usize; 2], pairs: &mut [u32]) {
         let [_, _, tokens, width] = heads.dims;
+        let mut lines = vec![0; width.div_ceil(2) * PANEL];
         let panels = pairs.chunks_exact_mut(width.div_ceil(2) * PANEL);
         for (panel, part) in panels.enumerate() {
             let first = panel * PANEL;
             let count = PANEL.min(tokens - first);
-            gather_some::<T, SQUARE>(heads, [row, head, first], count, PANEL, part);
+            let place = [row, head, first];
+            gather(heads, place, [count, PANEL], &Nearest, [&mut lines, part]);
         }
     }
 
@@ -189,11 +210,7 @@ struct Job<'a, T> {
 }
 
 /// `softmax(q kᵀ / √width) v` as `[rows, queries, heads, width]`.
-pub(crate) fn attention<T: Value>(
-    query: Heads<'_, T>,
-    key: Heads<'_, T>,
-    value: Heads<'_, T>,
-) -> Vec<T> {
+pub(super) fn attention<T: Value>(heads: [Heads<'_, T>; 3]) -> Vec<T> {
     let [lanes, words] = run(Sizes);
     let way = Way {
         lanes,
@@ -201,7 +218,23 @@ pub(crate) fn attention<T: Value>(
         pack: &|pack| run(pack),
         attend: &|block| run(block),
     };
-    attention_by([query, key, value], &way)
+    attention_by(heads, &way)
+}
+
+/// [`attention`] by one kind, which the processor has.
+#[cfg(test)]
+pub(super) fn attention_on<T: Value>(kind: Kind, heads: [Heads<'_, T>; 3]) -> Vec<T> {
+    // SAFETY: a kind is one that the processor has.
+    let [lanes, words] = unsafe { by(kind, Sizes) };
+    let way = Way {
+        lanes,
+        words,
+        // SAFETY: as above.
+        pack: &|pack| unsafe { by(kind, pack) },
+        // SAFETY: as above.
+        attend: &|block| unsafe { by(kind, block) },
+    };
+    attention_by(heads, &way)
 }
 
 /// Lanes of an instruction's vectors, and the words that it keeps a pair in.
@@ -290,7 +323,9 @@ impl<T: Value> Work for Block<'_, T> {
         scratch.resize(width, columns);
         let count = output.len() / (heads * width);
         for head in 0..heads {
-            gather(job.query, [row, head, first], count, columns, scratch);
+            let place = [row, head, first];
+            let pairs = [&mut scratch.lines[..], &mut scratch.query[..]];
+            gather(job.query, place, [count, columns], &Nearest, pairs);
             let index = row * heads + head;
             let panels = Panels {
                 keys: job.keys.head(index),
@@ -306,129 +341,8 @@ impl<T: Value> Work for Block<'_, T> {
                     _ => stream::<I, 4, 2>(panels, scratch),
                 }
             }
-            scatter(scratch, columns, output, head * width, heads * width, width);
-        }
-    }
-}
-
-/// Side of the squares in which tokens become columns and columns tokens.
-const SQUARE: usize = 8;
-
-/// Queries as columns of pairs, `[width / 2, columns]`; nobody reads what is after the last.
-#[inline(always)]
-fn gather<T: Value>(
-    query: Heads<'_, T>,
-    place: [usize; 3],
-    count: usize,
-    columns: usize,
-    scratch: &mut Scratch,
-) {
-    let to = &mut scratch.query[..];
-    if columns.is_multiple_of(SQUARE) {
-        gather_some::<T, SQUARE>(query, place, count, columns, to);
-    } else {
-        gather_some::<T, 1>(query, place, count, columns, to);
-    }
-}
-
-/// Some tokens as columns of pairs, `N` at a time; columns after the last token repeat it.
-#[inline(always)]
-fn gather_some<T: Value, const N: usize>(
-    heads: Heads<'_, T>,
-    [row, head, first]: [usize; 3],
-    count: usize,
-    columns: usize,
-    to: &mut [u32],
-) {
-    for left in (0..columns).step_by(N) {
-        let mut tokens: [&[T]; N] = [&[]; N];
-        for (i, token) in tokens.iter_mut().enumerate() {
-            *token = heads.token(row, head, first + (left + i).min(count - 1));
-        }
-        let width = tokens[0].len();
-        let whole = width - width % (2 * N);
-        for start in (0..whole).step_by(2 * N) {
-            let mut square = [[0; N]; N];
-            for i in 0..N {
-                let (pairs, _) = tokens[i][start..start + 2 * N].as_chunks::<2>();
-                for j in 0..N {
-                    square[i][j] = pair(pairs[j][0], pairs[j][1]);
-                }
-            }
-            for j in 0..N {
-                let line = &mut to[(start / 2 + j) * columns + left..][..N];
-                for i in 0..N {
-                    line[i] = square[i][j];
-                }
-            }
-        }
-        for i in 0..N {
-            let rest = &tokens[i][whole..];
-            for j in 0..rest.len().div_ceil(2) {
-                let second = if 2 * j + 1 < rest.len() {
-                    rest[2 * j + 1]
-                } else {
-                    T::nearest(0.0)
-                };
-                to[(whole / 2 + j) * columns + left + i] = pair(rest[2 * j], second);
-            }
-        }
-    }
-}
-
-/// Columns back to tokens.
-#[inline(always)]
-fn scatter<T: Value>(
-    scratch: &Scratch,
-    columns: usize,
-    output: &mut Unwritten<T>,
-    start: usize,
-    token: usize,
-    width: usize,
-) {
-    if columns.is_multiple_of(SQUARE) {
-        scatter_some::<T, SQUARE>(scratch, columns, output, start, token, width);
-    } else {
-        scatter_some::<T, 1>(scratch, columns, output, start, token, width);
-    }
-}
-
-/// The same, `N` at a time.
-#[inline(always)]
-fn scatter_some<T: Value, const N: usize>(
-    scratch: &Scratch,
-    columns: usize,
-    output: &mut Unwritten<T>,
-    start: usize,
-    token: usize,
-    width: usize,
-) {
-    let count = output.len() / token;
-    for left in (0..count).step_by(N) {
-        for top in (0..width).step_by(N) {
-            let mut square = [[0.0; N]; N];
-            for j in 0..N {
-                // There are rows for whole panels of features.
-                let line = &scratch.mixed[(top + j) * columns + left..][..N];
-                for i in 0..N {
-                    square[i][j] = line[i];
-                }
-            }
-            for i in 0..N.min(count - left) {
-                let place = (left + i) * token + start + top;
-                // By index, as above.
-                if top + N <= width {
-                    let to = &mut output[place..place + N];
-                    for j in 0..N {
-                        to[j].write(T::nearest(square[i][j]));
-                    }
-                } else {
-                    let to = &mut output[place..place + width - top];
-                    for j in 0..to.len() {
-                        to[j].write(T::nearest(square[i][j]));
-                    }
-                }
-            }
+            let place = [head * width, heads * width, width];
+            scatter(&scratch.mixed, columns, output, place);
         }
     }
 }

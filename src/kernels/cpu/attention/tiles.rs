@@ -28,7 +28,8 @@ const MARGIN: f32 = 8.0;
 /// Working memory of a thread, each a matrix with a column per query of the block.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// Pairs along the width.
+    /// Pairs along the width, `[columns, width / 2]`, and turned.
+    pub(super) lines: Aligned<u32>,
     pub(super) query: Aligned<u32>,
     /// Pairs along the keys.
     weights: Aligned<u32>,
@@ -38,6 +39,7 @@ pub(super) struct Scratch {
 impl Scratch {
     /// Room for blocks of `columns` queries, `width` features each.
     pub(super) fn resize(&mut self, width: usize, columns: usize) {
+        self.lines.resize(width.div_ceil(2) * columns, 0);
         self.query.resize(width.div_ceil(2) * columns, 0);
         self.weights.resize(KEY_BLOCK / 2 * columns, 0);
         self.mixed

@@ -74,14 +74,24 @@ pub(in crate::kernels::cpu) trait Work {
 
 /// Runs `work` under the fastest instruction that the processor has.
 pub(in crate::kernels::cpu) fn run<W: Work>(work: W) -> W::Output {
+    // SAFETY: the processor has it.
+    unsafe { by(best(), work) }
+}
+
+/// The fastest of this processor.
+fn best() -> Kind {
     static BEST: LazyLock<Kind> = LazyLock::new(|| {
         Kind::all()
             .last()
             .copied()
             .unwrap_or(Kind::Widened(Arch::Scalar))
     });
-    // SAFETY: the processor has it.
-    unsafe { by(*BEST, work) }
+    *BEST
+}
+
+/// Whether the processor has an instruction of its own.
+pub(in crate::kernels::cpu) fn has_instruction() -> bool {
+    !matches!(best(), Kind::Widened(_))
 }
 
 /// Which of them.

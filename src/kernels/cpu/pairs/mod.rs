@@ -13,7 +13,7 @@ mod products;
 mod tests;
 mod weight;
 
-pub(super) use instruction::{Instruction, Pairs, Work, run, splat_pair};
+pub(super) use instruction::{Instruction, Pairs, Work, has_instruction, run, splat_pair};
 #[cfg(test)]
 pub(super) use instruction::{Kind, by};
 pub(crate) use linear::{linear, linear_gated, suits_gated};
