@@ -19,6 +19,8 @@ mod pairs;
 mod sixteen;
 mod stream;
 mod tiles;
+#[cfg(test)]
+mod trials;
 
 use std::{cell::RefCell, mem::MaybeUninit, ops::Range};
 

@@ -7,11 +7,16 @@
     reason = "one instruction set runs through all of a kernel; index what no vector holds; vector loads and stores take pointers; every caller passes the room it checked"
 )]
 
+#[cfg(test)]
+mod kinds;
+
 use std::mem::MaybeUninit;
 
 use macerator::{Simd, Vector, vload_unaligned, vstore_unaligned};
 
 use super::memory;
+#[cfg(test)]
+pub(super) use kinds::{kinds, lanes_on};
 
 /// As many f32 as the processor's vectors hold.
 pub(super) type Floats<S> = Vector<S, f32>;
@@ -286,42 +291,6 @@ pub(super) fn gelu_tanh<S: Simd>(x: Floats<S>) -> Floats<S> {
     let cubic = (x * x).mul_add(splat(0.044_715), splat(1.0)) * x;
     let power = cubic * splat(-1.595_769_2);
     x / (exp(splat::<S>(88.0).min(power)) + splat(1.0))
-}
-
-/// Lanes of an architecture's vectors.
-#[cfg(test)]
-pub(super) fn lanes_on(arch: macerator::Arch) -> usize {
-    struct Lanes;
-
-    impl macerator::WithSimd for Lanes {
-        type Output = usize;
-
-        fn with_simd<S: Simd>(self) -> usize {
-            S::lanes32()
-        }
-    }
-
-    // SAFETY: nothing is run but what names a number.
-    unsafe { arch.dispatch(Lanes) }
-}
-
-/// The fallback, and every kind of vectors that this processor has, the narrowest first.
-#[cfg(test)]
-pub(super) fn kinds() -> Vec<macerator::Arch> {
-    use macerator::Arch;
-    #[cfg(target_arch = "x86_64")]
-    {
-        // In steps, each with all of those before it; what the newest is called depends on the compiler.
-        let newest = Arch::detect();
-        match newest {
-            Arch::Scalar => vec![newest],
-            Arch::V2 => vec![Arch::Scalar, newest],
-            Arch::V3 => vec![Arch::Scalar, Arch::V2, newest],
-            _ => vec![Arch::Scalar, Arch::V2, Arch::V3, newest],
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    vec![Arch::Scalar, Arch::detect()]
 }
 
 #[cfg(test)]

@@ -8,11 +8,13 @@
     reason = "one instruction set runs through all of a kernel; instructions are there on some processors only"
 )]
 
-use std::{marker::PhantomData, sync::LazyLock};
+#[cfg(any(test, target_arch = "x86_64"))]
+use std::marker::PhantomData;
+use std::sync::LazyLock;
 
 #[cfg(any(test, target_arch = "x86_64"))]
-use macerator::WithSimd;
-use macerator::{Arch, Simd, Vector};
+use macerator::{Arch, WithSimd};
+use macerator::{Simd, Vector};
 
 #[cfg(test)]
 use super::simd::lanes_on;
@@ -163,6 +165,10 @@ pub(super) fn best() -> Option<Kind> {
 /// # Safety
 ///
 /// The processor has it.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(unused_variables, reason = "there are no kinds")
+)]
 pub(super) unsafe fn by<W: Work>(kind: Kind, work: W) -> W::Output {
     // SAFETY: the caller's promise.
     unsafe {
@@ -348,13 +354,12 @@ mod tests {
     /// The extremes among them, and sums that leave 32 bits.
     #[test]
     fn every_instruction_gives_the_plain_sums() {
-        let number = |i: usize, k: usize| match (i * 31 + k) % 7 {
-            0 => i32::from(i16::MIN),
-            1 => i32::from(i16::MAX),
-            _ => {
-                (i * 7919 + k * 104_729) as i32 % 32_768
-                    * if (i + k).is_multiple_of(2) { 1 } else { -1 }
-            }
+        let number = |i: usize, k: usize| {
+            i32::from(match (i * 31 + k) % 7 {
+                0 => i16::MIN,
+                1 => i16::MAX,
+                _ => ((i * 7919 + k * 104_729) as u16).cast_signed(),
+            })
         };
         let numbers: Vec<[i32; 4]> = (0..64)
             .map(|i| [0, 1, 2, 3].map(|k| number(i, k)))

@@ -4,12 +4,9 @@
 
 use ::half::bf16;
 
+use super::trials::{heads, values, whole};
 use super::{Heads, pairs, rounded, sixteen};
-use crate::kernels::cpu::{
-    pairs::Kind,
-    simd::{kinds, lanes_on},
-    sixteen::Kind as Whole,
-};
+use crate::kernels::cpu::{pairs::Kind, sixteen::Kind as Whole};
 
 /// Every way over bf16, each with its name.
 #[derive(Debug, Clone, Copy)]
@@ -32,30 +29,6 @@ impl Way {
             Self::Sixteen(kind) => sixteen::attention(kind, heads),
         }
     }
-}
-
-/// Every way to multiply whole numbers, in all vectors that have instructions for it.
-pub(super) fn whole() -> Vec<Whole> {
-    let wide = kinds().into_iter().filter(|arch| lanes_on(*arch) >= 8);
-    wide.flat_map(|arch| {
-        let own = Whole::all(lanes_on(arch));
-        own.into_iter().chain([Whole::Plain(arch)])
-    })
-    .collect()
-}
-
-pub(super) fn heads<T>(values: &[T], tokens: usize, width: usize) -> Heads<'_, T> {
-    Heads {
-        values,
-        offset: 0,
-        strides: [2 * tokens * width, tokens * width, width],
-        dims: [1, 2, tokens, width],
-    }
-}
-
-pub(super) fn values(count: usize, shift: f32) -> Vec<bf16> {
-    let wave = |i: usize| bf16::from_f32((i as f32 * 0.731 + shift).sin() * 2.0);
-    (0..count).map(wave).collect()
 }
 
 /// One value in f64, of what is in bf16.

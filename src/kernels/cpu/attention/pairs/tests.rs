@@ -1,7 +1,7 @@
 //! What attention over bf16 does with operands in f32.
 
 use super::*;
-use crate::kernels::cpu::attention::narrow_tests::{heads, values};
+use crate::kernels::cpu::attention::trials::{heads, values};
 use crate::kernels::cpu::pairs::Kind;
 
 /// Operands in f32 are the nearest bf16; what is mixed of them is not rounded.

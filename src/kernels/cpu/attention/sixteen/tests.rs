@@ -2,9 +2,8 @@
 
 use super::*;
 use crate::kernels::cpu::attention::{
-    attention as in_f32,
-    narrow_tests::{heads, whole},
-    pairs,
+    attention as in_f32, pairs,
+    trials::{heads, whole},
 };
 
 /// Numbers as of a normal distribution, the sums of four.
