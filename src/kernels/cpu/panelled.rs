@@ -2,12 +2,15 @@
 
 #![allow(
     clippy::inline_always,
-    reason = "the loop takes the instructions of the kernel that it is part of"
+    unsafe_code,
+    reason = "the loop takes the instructions of the kernel that it is part of; vector loads take pointers"
 )]
 
 use std::ops::Range;
 
-use super::simd::prefetch_far;
+use macerator::{Simd, Vector, vload_unaligned};
+
+use super::simd::{lanes_of, load, prefetch_far, store};
 
 /// Outputs that lie side by side.
 pub(crate) const PANEL: usize = 16;
@@ -58,7 +61,7 @@ impl Panelled<'_> {
 
     /// The weights of a panel and some inputs in f32, `[inputs, taps, PANEL]`.
     #[inline(always)]
-    pub(super) fn widen(&self, output: usize, inputs: &Range<usize>, to: &mut [f32]) {
+    pub(super) fn widen<S: Simd>(&self, output: usize, inputs: &Range<usize>, to: &mut [f32]) {
         let mut scales = [0.0; PANEL];
         let some = PANEL.min(self.scales.len() - output);
         scales[..some].copy_from_slice(&self.scales[output..output + some]);
@@ -66,30 +69,64 @@ impl Panelled<'_> {
         for tap in 0..self.taps {
             let blocks = self.blocks(output, tap, inputs);
             for (index, block) in blocks.iter().enumerate() {
-                let mut words = [0; PANEL];
-                for lane in 0..PANEL {
-                    let quad = &block[lane * QUAD..][..QUAD];
-                    words[lane] = i32::from_le_bytes([quad[0], quad[1], quad[2], quad[3]]);
-                }
-                let lines = lines[tap..].iter_mut().step_by(self.taps);
-                let lines = lines
-                    .skip(index * QUAD)
-                    .take(QUAD.min(inputs.len() - index * QUAD));
-                for (byte, line) in lines.enumerate() {
-                    for lane in 0..PANEL {
-                        // The byte goes to the top, and comes back with its sign.
-                        let word = words[lane] << (8 * (QUAD - 1 - byte)) >> (8 * (QUAD - 1));
-                        line[lane] = word as f32 * scales[lane];
-                    }
+                let first = index * QUAD;
+                for input in first..inputs.len().min(first + QUAD) {
+                    let line = &mut lines[input * self.taps + tap];
+                    put::<S>(block, input - first, &scales, line);
                 }
             }
         }
     }
 }
 
+/// A byte of every quad of a block, with its sign, under the scales.
+#[inline(always)]
+fn put<S: Simd>(block: &[u8; BLOCK], byte: usize, scales: &[f32; PANEL], to: &mut [f32; PANEL]) {
+    let lanes = const { lanes_of::<S>() };
+    for lane in (0..PANEL).step_by(lanes) {
+        // SAFETY: a vector of quads, and one of values, is there from every such lane on, as a panel is a whole number of vectors.
+        unsafe {
+            let quads: Vector<S, i32> = vload_unaligned(block[lane * QUAD..].as_ptr().cast());
+            // The byte goes to the top, and comes back with its sign.
+            let integers = (quads << (8 * (QUAD - 1 - byte)) as u32) >> (8 * (QUAD - 1)) as u32;
+            let scales = load::<S>(scales[lane..].as_ptr());
+            store(to[lane..].as_mut_ptr(), integers.to_float() * scales);
+        }
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use macerator::{Arch, WithSimd};
+
     use super::*;
+    use crate::kernels::cpu::simd::kinds;
+
+    /// Some weights widened in the vectors of a kind.
+    struct Widened<'a>(Panelled<'a>, usize, Range<usize>);
+
+    impl WithSimd for Widened<'_> {
+        type Output = Vec<f32>;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self) -> Vec<f32> {
+            let Self(weight, first, some) = self;
+            let mut found = vec![f32::NAN; some.len() * weight.taps * PANEL];
+            weight.widen::<S>(first, &some, &mut found);
+            found
+        }
+    }
+
+    /// [`Panelled::widen`] in the vectors of a kind, which the processor has.
+    pub(in crate::kernels::cpu) fn widened(
+        arch: Arch,
+        weight: Panelled<'_>,
+        output: usize,
+        inputs: Range<usize>,
+    ) -> Vec<f32> {
+        // SAFETY: the caller's promise.
+        unsafe { arch.dispatch(Widened(weight, output, inputs)) }
+    }
 
     /// Every integer of a panel that is not full, and of inputs that are no whole quads.
     #[test]
@@ -117,16 +154,17 @@ mod tests {
         };
         assert_eq!(weight.len(), outputs * inputs * taps);
         for (first, some) in [(0, 0..10), (16, 4..10), (16, 8..9)] {
-            let mut found = vec![f32::NAN; some.len() * taps * PANEL];
-            weight.widen(first, &some, &mut found);
-            for (i, found) in found.iter().enumerate() {
-                let (input, tap) = (some.start + i / PANEL / taps, i / PANEL % taps);
-                let output = first + i % PANEL;
-                let expected = match scales.get(output) {
-                    Some(scale) => f32::from(of(output, input, tap).cast_signed()) * scale,
-                    None => 0.0,
-                };
-                assert_eq!(*found, expected, "{output} {input} {tap}");
+            for arch in kinds() {
+                let found = widened(arch, weight, first, some.clone());
+                for (i, found) in found.iter().enumerate() {
+                    let (input, tap) = (some.start + i / PANEL / taps, i / PANEL % taps);
+                    let output = first + i % PANEL;
+                    let expected = match scales.get(output) {
+                        Some(scale) => f32::from(of(output, input, tap).cast_signed()) * scale,
+                        None => 0.0,
+                    };
+                    assert_eq!(*found, expected, "{arch:?}: {output} {input} {tap}");
+                }
             }
         }
     }

@@ -94,14 +94,27 @@ unsafe fn scale<S: Simd>(
 ) -> Floats<S> {
     /// No processor's vectors hold more.
     const WIDEST: usize = 64;
+    // Four sums keep the adders busy; whole fours by index, or they would be kept in memory.
     let (mut squares, mut largest) = ([splat::<S>(0.0); 4], splat::<S>(0.0));
-    for channel in 0..count {
-        // SAFETY: the caller's promise.
-        let value = unsafe { load::<S>(from.add(channel * apart)) };
-        // Four sums keep the adders busy.
-        squares[channel % 4] = value.mul_add(value, squares[channel % 4]);
-        if side == Side::Weights {
-            largest = (splat::<S>(0.0) - value).max(value).max(largest);
+    let whole = count - count % 4;
+    for channel in (0..whole).step_by(4) {
+        for i in 0..4 {
+            // SAFETY: the caller's promise.
+            let value = unsafe { load::<S>(from.add((channel + i) * apart)) };
+            squares[i] = value.mul_add(value, squares[i]);
+            if side == Side::Weights {
+                largest = (splat::<S>(0.0) - value).max(value).max(largest);
+            }
+        }
+    }
+    for i in 0..3 {
+        if whole + i < count {
+            // SAFETY: as above.
+            let value = unsafe { load::<S>(from.add((whole + i) * apart)) };
+            squares[i] = value.mul_add(value, squares[i]);
+            if side == Side::Weights {
+                largest = (splat::<S>(0.0) - value).max(value).max(largest);
+            }
         }
     }
     let [a, b, c, d] = squares;

@@ -3,12 +3,13 @@
 #![allow(unsafe_code, reason = "the tests take what the processor has")]
 
 use half::bf16;
-use macerator::WithSimd;
+use macerator::{Arch, WithSimd};
 
 use super::tests::{alone, geometry, repeated};
 use super::*;
 use crate::kernels::cpu::convolution::{self, Geometry};
 use crate::kernels::cpu::eight::{Sizes, Weight, rounded};
+use crate::kernels::cpu::panelled;
 use crate::kernels::cpu::simd::{kinds, lanes_on};
 
 /// A convolution of bf16 maps by fixed numbers, weights moved by who multiplies with them or before.
@@ -241,9 +242,8 @@ fn weights_in_8_bits_are_what_they_are_widened_to() {
     });
     let panelled = Weight::new(sizes, &integers, &floats).panelled();
     let mut widened = vec![0.0; after * before * 9];
-    let mut room = vec![0.0; before * 9 * GROUP];
     for first in (0..after).step_by(GROUP) {
-        panelled.widen(first, &(0..before), &mut room);
+        let room = panelled::tests::widened(Arch::Scalar, panelled, first, 0..before);
         for output in first..after.min(first + GROUP) {
             for place in 0..before * 9 {
                 widened[output * before * 9 + place] = room[place * GROUP + output - first];

@@ -169,7 +169,7 @@ impl<'a> Weights<'a> {
         taps: &mut [f32],
     ) {
         if let Values::Panelled(weight) = &self.values {
-            return weight.widen(self.channels.start + row, some, taps);
+            return weight.widen::<S>(self.channels.start + row, some, taps);
         }
         let mut lines: [&[f32]; GROUP] = [&[]; GROUP];
         for (at, (line, room)) in lines
