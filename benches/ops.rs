@@ -1,7 +1,7 @@
 //! Times the operations of `afterimage::ops` against their versions composed of burn's own, over the shapes of `peers/shapes.json`.
 //!
 //! `cargo bench --bench ops -- [FILTER] [ours|burn|f16|q8|q4|w8a8|bf16]` (f16 to q4: ours, with the weights of linear layers kept so; w8a8: products in
-//! 8 bits, of convolutions too; bf16: all in bf16) prints the
+//! 8 bits, of convolutions and attention too; bf16: all in bf16) prints the
 //! seconds of every repetition; `benches/peers/compare.py` runs it and `PyTorch` in turn.
 #![allow(
     clippy::print_stdout,
@@ -79,13 +79,17 @@ fn name(operation: &str, sizes: &[usize]) -> String {
 fn attention([rows, heads, queries, keys, width]: [usize; 5], device: &Device, side: Side) -> Run {
     let split = |tokens| typed(random([rows, tokens, heads, width], device), side).swap_dims(1, 2);
     let (query, key, value) = (split(queries), split(keys), split(keys));
+    let precision = match side {
+        Side::Products => Precision::Rounded,
+        _ => Precision::Fused,
+    };
     Box::new(move || {
         let (query, key, value) = (query.clone(), key.clone(), value.clone());
         if side == Side::Burn {
             let options = AttentionModuleOptions::default();
             module::attention(query, key, value, None, None, options);
         } else {
-            ops::attention(query, key, value, Precision::Fused);
+            ops::attention(query, key, value, precision);
         }
     })
 }

@@ -132,8 +132,8 @@ impl Attention {
     }
 }
 
-/// How queries that `layer` gives are attended with, if not otherwise in `usual`: by products of bf16 behind products in 8 bits,
-/// which round by more.
+/// How queries that `layer` gives are attended with, if not otherwise in `usual`: by narrow products behind products in 8 bits, which round as
+/// they do.
 pub fn precision(layer: &Linear, usual: Precision) -> Precision {
     if ops::multiplies_in_8_bits(layer) {
         Precision::Rounded

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Element, Shape};
 use burn_flex::{FlexTensor, Layout};
 use macerator::Scalar;
 
-use crate::kernels::cpu::attention::{Heads, Value, attention, rounded};
+use crate::kernels::cpu::attention::{Heads, Value, attention, coarse, rounded};
 use crate::kernels::cpu::gate::{activated, gated};
 use crate::kernels::cpu::norm::{Affine, group_norm, layer_norm};
 use crate::kernels::cpu::product::Values;
@@ -57,11 +57,12 @@ impl Operations for Flex {
             return reference::attention::<Self>(query, key, value, path);
         }
         let operands = [dtype, key.dtype(), value.dtype()];
+        let is_coarse = path == AttentionPath::Rounded;
         if operands == [DType::BF16; 3] {
-            return in_sixteen_bits::<bf16>([query, key, value]);
+            return attended::<bf16>([query, key, value], is_coarse);
         }
-        if path == AttentionPath::Rounded && operands == [DType::F32; 3] {
-            return in_sixteen_bits::<f32>([query, key, value]);
+        if is_coarse && operands == [DType::F32; 3] {
+            return attended::<f32>([query, key, value], true);
         }
         let (query, key, value) = (rows(query), rows(key), rows(value));
         let [batch, count, queries, width] = query.shape().dims();
@@ -287,11 +288,16 @@ impl Operations for Flex {
     }
 }
 
-/// Attention by products of 16 bits.
-fn in_sixteen_bits<T: Value + Element + Scalar>(operands: [FlexTensor; 3]) -> FlexTensor {
+/// Attention by products of 16 bits, or of 8 where it may be coarse.
+fn attended<T: Value + Element + Scalar>(operands: [FlexTensor; 3], is_coarse: bool) -> FlexTensor {
     let [query, key, value] = operands.map(in_rows);
     let [batch, count, queries, width] = query.shape().dims();
-    let mixed: Vec<T> = rounded([heads(&query), heads(&key), heads(&value)]);
+    let operands = [heads(&query), heads(&key), heads(&value)];
+    let mixed: Vec<T> = if is_coarse {
+        coarse(operands)
+    } else {
+        rounded(operands)
+    };
     let mixed = tensor(mixed, Shape::new([batch, queries, count, width]));
     Flex::float_swap_dims(mixed, 1, 2)
 }

@@ -13,7 +13,8 @@ pub enum Precision {
     Fused,
     /// With a softmax in f32 over all scores at once.
     Operands,
-    /// On the CPU by products of bf16, to which operands are rounded, and a softmax in f32; elsewhere as [`Operands`](Self::Operands).
+    /// On the CPU by products of 16 bits, or of 8 over many keys, to which operands are rounded, and a softmax in f32; elsewhere as
+    /// [`Operands`](Self::Operands).
     Rounded,
 }
 
@@ -33,7 +34,7 @@ pub enum AttentionPath {
         /// What the scores of a group take, at most.
         bytes: usize,
     },
-    /// On the CPU, by products of bf16; elsewhere as `BOUNDED`.
+    /// On the CPU, by products of 16 bits or of 8; elsewhere as `BOUNDED`.
     Rounded,
 }
 

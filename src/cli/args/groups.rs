@@ -316,7 +316,7 @@ pub(in crate::cli) struct Machine {
     /// How linear layers keep their weights: file, as it has them, or, on the CPU, q8, in 8 bits, or q4, in 4 bits [default: file]
     #[arg(long, value_name = "W")]
     pub(in crate::cli) weights: Option<WeightFormat>,
-    /// What the denoiser's layers multiply their weights with. dtype: the type of --dtype. q8: 8 bits, with attention in 16 bits; on the CPU, with --weights q8 [default: dtype]
+    /// What the denoiser's layers multiply their weights with. dtype: the type of --dtype. q8: 8 bits, with attention in 16 or 8 bits; on the CPU, with --weights q8 [default: dtype]
     #[arg(long, value_name = "A")]
     pub(in crate::cli) activations: Option<ActivationFormat>,
     /// Text encoders while the denoiser runs: keep, release (and read them again for the next prompt), or auto, which releases them when memory is short or no other prompt can come

@@ -12,11 +12,11 @@
 )]
 
 mod columns;
+mod integers;
 #[cfg(test)]
 mod narrow_tests;
 mod packed;
 mod pairs;
-mod sixteen;
 mod stream;
 mod tiles;
 #[cfg(test)]
@@ -28,11 +28,12 @@ use rayon::prelude::*;
 
 use super::caches::caches;
 use super::executed::{Operands, count};
+use super::integers::best;
 use super::memory::{Pooled, working};
 use super::pairs::has_instruction;
 use super::product::Output;
 use super::simd::{Unwritten, lanes, lanes_of, written};
-use super::sixteen::best;
+use integers::{PAIRS, QUADS};
 use macerator::Simd;
 use packed::{Packed, turn};
 pub(crate) use pairs::Value;
@@ -115,10 +116,24 @@ pub(crate) fn attention(query: Heads<'_>, key: Heads<'_>, value: Heads<'_>) -> V
 /// [`attention`] by products of 16 bits: of bf16 where the processor multiplies those, else of whole numbers where it multiplies these.
 pub(crate) fn rounded<T: Value>(heads: [Heads<'_, T>; 3]) -> Vec<T> {
     match best() {
-        Some(kind) if !has_instruction() => sixteen::attention(kind, heads),
+        Some(kind) if !has_instruction() => integers::attention::<T, PAIRS>(kind, heads),
         _ => pairs::attention(heads),
     }
 }
+
+/// [`rounded`], of 8 bits where the processor multiplies those at the rate of sums and there are keys enough: for what comes out of layers that
+/// round like that.
+pub(crate) fn coarse<T: Value>(heads: [Heads<'_, T>; 3]) -> Vec<T> {
+    match best() {
+        Some(kind) if kind.multiplies_quads() && heads[1].dims[2] >= MANY => {
+            integers::attention::<T, QUADS>(kind, heads)
+        }
+        _ => rounded(heads),
+    }
+}
+
+/// So many keys are multiplied in 8 bits; fewer (77 of a text) are little work, and each of them weighs more.
+const MANY: usize = 128;
 
 /// [`attention`] by an `attend` for vectors of `lanes`.
 fn attention_by(

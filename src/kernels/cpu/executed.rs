@@ -65,12 +65,12 @@ pub(crate) fn executed() -> ExecutedMacs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::cpu::attention::{Heads, attention, rounded};
+    use crate::kernels::cpu::attention::{Heads, attention, coarse, rounded};
     use crate::kernels::cpu::convolution::{Convolution, Geometry, convolve};
     use crate::kernels::cpu::linear::linear;
     use crate::kernels::cpu::product::Values;
     use crate::kernels::cpu::winograd::{self, Whole};
-    use crate::kernels::cpu::{direct, eight, few, pairs, pairs::Panels, sixteen};
+    use crate::kernels::cpu::{direct, eight, few, integers, pairs, pairs::Panels};
 
     fn of(run: impl FnOnce()) -> ExecutedMacs {
         let before = executed();
@@ -184,7 +184,7 @@ mod tests {
             rounded([heads(&query, 4), heads(&key, 6), heads(&key, 6)]);
         });
         let expected = 2 * 3 * 4 * 6 * 8 * 2;
-        let is_whole = sixteen::best().is_some() && !pairs::has_instruction();
+        let is_whole = integers::best().is_some() && !pairs::has_instruction();
         assert_eq!(
             [macs.i16, macs.bf16],
             if is_whole {
@@ -193,6 +193,13 @@ mod tests {
                 [0, expected]
             }
         );
+        let macs = of(|| {
+            let [query, key] = [4, 200].map(|tokens| vec![half::bf16::ZERO; 2 * 3 * tokens * 8]);
+            coarse([heads(&query, 4), heads(&key, 200), heads(&key, 200)]);
+        });
+        let expected = 2 * 3 * 4 * 200 * 8 * 2;
+        let is_coarse = integers::best().is_some_and(integers::Kind::multiplies_quads);
+        assert_eq!(macs.i8, if is_coarse { expected } else { 0 });
     }
 
     #[test]

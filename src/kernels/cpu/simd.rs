@@ -212,12 +212,20 @@ pub(super) fn exp2_near<S: Simd>(x: Floats<S>) -> Floats<S> {
     power(x, NEAR)
 }
 
-/// `2^(x · unit + raise)` as [`exp2_near`] has it, for `x · unit` from -125 up to `127 - raise`. The product is not rounded.
+/// `factor · 2^(x · unit + raise)` as [`exp2_near`] has it, for `x · unit` from -125 up to `127 - raise`. The product is not rounded.
 #[inline(always)]
-pub(super) fn exp2_near_in<S: Simd>(x: Floats<S>, unit: Floats<S>, raise: u8) -> Floats<S> {
+pub(super) fn exp2_near_in<S: Simd>(
+    x: Floats<S>,
+    unit: Floats<S>,
+    (factor, raise): (f32, u8),
+) -> Floats<S> {
+    let mut polynomial = NEAR;
+    for i in 0..polynomial.len() {
+        polynomial[i] *= factor;
+    }
     let rounder = splat::<S>(ROUNDER + f32::from(raise));
     let shifted = x.mul_add(unit, rounder);
-    raised(shifted, x.mul_add(unit, rounder - shifted), NEAR)
+    raised(shifted, x.mul_add(unit, rounder - shifted), polynomial)
 }
 
 /// `e^x` as [`exp2`] has it, for `x` up to 88; below -86.6 as at -86.6. `x · log₂ e` is taken apart before it is rounded.

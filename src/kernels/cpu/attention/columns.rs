@@ -13,7 +13,10 @@ use crate::kernels::cpu::{half::Element, simd::Unwritten};
 ///
 /// A trait and not a closure, which is not always inlined, and then lacks the kernel's instructions.
 pub(super) trait Pairing<T> {
-    /// The token of a column as pairs of neighbours, the first in the lower half; after the last of an odd number comes zero.
+    /// Neighbours that share a word.
+    const COUNT: usize = 2;
+
+    /// The token of a column as words of neighbours, the first in the lowest bits; after the last come zeros.
     fn line(&self, column: usize, token: &[T], to: &mut [u32]);
 }
 
@@ -23,32 +26,32 @@ pub(super) const SQUARE: usize = 8;
 /// So many tokens from a place on as columns of pairs, `[width / 2, columns]`; columns after the last token repeat it. `lines` has room for as
 /// many pairs, and is no more of use then.
 #[inline(always)]
-pub(super) fn gather<T: Copy>(
+pub(super) fn gather<T: Copy, P: Pairing<T>>(
     heads: Heads<'_, T>,
     [row, head, first]: [usize; 3],
     [count, columns]: [usize; 2],
-    pairing: &impl Pairing<T>,
+    pairing: &P,
     [lines, to]: [&mut [u32]; 2],
 ) {
-    let half = heads.dims[3].div_ceil(2);
+    let words = heads.dims[3].div_ceil(P::COUNT);
     for column in 0..columns {
         let token = heads.token(row, head, first + column.min(count - 1));
-        pairing.line(column, token, &mut lines[column * half..][..half]);
+        pairing.line(column, token, &mut lines[column * words..][..words]);
     }
     if columns.is_multiple_of(SQUARE) {
-        turn_some::<SQUARE>(lines, [half, columns], to);
+        turn_some::<SQUARE>(lines, [words, columns], to);
     } else {
-        turn_some::<1>(lines, [half, columns], to);
+        turn_some::<1>(lines, [words, columns], to);
     }
 }
 
-/// Lines, `[columns, half]`, as columns, `N` at a time.
+/// Lines, `[columns, words]`, as columns, `N` at a time.
 #[inline(always)]
-fn turn_some<const N: usize>(lines: &[u32], [half, columns]: [usize; 2], to: &mut [u32]) {
+fn turn_some<const N: usize>(lines: &[u32], [words, columns]: [usize; 2], to: &mut [u32]) {
     for left in (0..columns).step_by(N) {
         let mut rows: [&[u32]; N] = [&[]; N];
         for (i, row) in rows.iter_mut().enumerate() {
-            *row = &lines[(left + i) * half..][..half];
+            *row = &lines[(left + i) * words..][..words];
         }
         turn(rows, |pair| pair, &mut to[left..], columns);
     }

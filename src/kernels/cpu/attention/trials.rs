@@ -4,8 +4,8 @@ use ::half::bf16;
 
 use super::Heads;
 use crate::kernels::cpu::{
+    integers::Kind,
     simd::{kinds, lanes_on},
-    sixteen::Kind,
 };
 
 /// Every way to multiply whole numbers, in all vectors that have instructions for it.

@@ -3,7 +3,7 @@
 use super::schemes::{Four, Scheme, Two};
 use super::squares::Grid;
 use super::{WEIGHTS, kept};
-use crate::kernels::cpu::{convolution::Geometry, sixteen};
+use crate::kernels::cpu::{convolution::Geometry, integers};
 
 /// Channels on either side, at least: with fewer, moving the squares takes longer than it saves.
 pub(super) const LEAST_CHANNELS: usize = 16;
@@ -25,7 +25,7 @@ pub(super) fn kind(geometry: &Geometry, rounds: bool) -> Option<Kind> {
     if !moves(geometry) {
         return None;
     }
-    let costs = if rounds && sixteen::best().is_some() {
+    let costs = if rounds && integers::best().is_some() {
         FIXED
     } else {
         FLOATS
@@ -47,7 +47,7 @@ pub(crate) fn suits_eights(geometry: &Geometry) -> bool {
     let [before, after] = geometry.channels;
     let plain = (9 * geometry.positions() * before * after) as f64 * EIGHT;
     let squares = || cost::<Two>(geometry, FIXED).min(cost::<Four>(geometry, FIXED));
-    sixteen::best().is_some() && moves(geometry) && suits(geometry, true) && squares() < plain
+    integers::best().is_some() && moves(geometry) && suits(geometry, true) && squares() < plain
 }
 
 /// What things take, in multiply-accumulates of f32.

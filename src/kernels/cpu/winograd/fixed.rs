@@ -20,8 +20,8 @@ use macerator::{Simd, vload_unaligned};
 use super::multiply::{Factors, Lines, Pass, Sums, multiply_by};
 use super::schemes::GROUP;
 use crate::kernels::cpu::{
+    integers::{self, Instruction, Integers, Kind, Work, by, pairs, splat_integer, whole},
     simd::{Floats, lanes_of, load, prefetch_far, splat, store},
-    sixteen::{self, Instruction, Integers, Kind, Work, by, integers, pairs, whole},
 };
 
 /// Channels under one scale.
@@ -68,7 +68,7 @@ pub(super) fn put<S: Simd>(
                 let high = if 2 * pair + 1 < count {
                     whole::<S>(load(from.add((2 * pair + 1) * apart)), inverse)
                 } else {
-                    integers::<S>(0)
+                    splat_integer::<S>(0)
                 };
                 store(
                     to.add((1 + pair) * width),
@@ -126,10 +126,10 @@ unsafe fn scale<S: Simd>(
         for lane in 0..S::lanes32() {
             let size = sizes[lane].sqrt();
             let unit = match side {
-                Side::Squares => sixteen::unit_of_short(size),
-                Side::Weights => sixteen::unit_of_long(size, peaks[lane]),
+                Side::Squares => integers::unit_of_short(size),
+                Side::Weights => integers::unit_of_long(size, peaks[lane]),
             };
-            inverse[lane] = sixteen::inverse(unit);
+            inverse[lane] = integers::inverse(unit);
             sizes[lane] = unit;
         }
         store(to, load::<S>(sizes.as_ptr()));
@@ -158,15 +158,15 @@ impl<I: Instruction> Pass for By<I> {
         let lanes = Self::lanes();
         // SAFETY: the caller's promise: of the lines of rows and columns the first is of scales.
         unsafe {
-            let mut tile = [[integers::<I::Simd>(0); N]; R];
+            let mut tile = [[splat_integer::<I::Simd>(0); N]; R];
             for i in 1..count {
-                let mut column = [integers::<I::Simd>(0); N];
+                let mut column = [splat_integer::<I::Simd>(0); N];
                 for n in 0..N {
                     column[n] = vload_unaligned(columns.add(i * width + n * lanes).cast());
                 }
                 prefetch_far(ahead.wrapping_add(i * step));
                 for r in 0..R {
-                    let row = integers::<I::Simd>(*rows.add(i * GROUP + r).cast());
+                    let row = splat_integer::<I::Simd>(*rows.add(i * GROUP + r).cast());
                     for n in 0..N {
                         tile[r][n] = I::add(tile[r][n], column[n], row);
                     }

@@ -15,7 +15,7 @@ use crate::kernels::cpu::simd::{kinds, lanes_on};
 /// A convolution of bf16 maps by fixed numbers, weights moved by who multiplies with them or before.
 struct InFixed<'a, C>(
     Convolution<'a>,
-    sixteen::Kind,
+    integers::Kind,
     bool,
     std::marker::PhantomData<C>,
 );
@@ -44,8 +44,8 @@ fn in_bf16(values: &[f32]) -> Vec<bf16> {
 fn in_fixed<C: Scheme>(layer: Convolution<'_>) -> Vec<(String, Vec<f32>)> {
     let wide = kinds().into_iter().filter(|arch| lanes_on(*arch) >= 8);
     let each = wide.flat_map(|arch| {
-        let mut kinds = sixteen::Kind::all(lanes_on(arch));
-        kinds.push(sixteen::Kind::Plain(arch));
+        let mut kinds = integers::Kind::all(lanes_on(arch));
+        kinds.push(integers::Kind::Plain(arch));
         let ways = kinds
             .into_iter()
             .flat_map(|kind| [(kind, true), (kind, false)]);
@@ -202,7 +202,7 @@ fn fixed_numbers_hand_nan_on() {
 /// Maps in f32 are off from plain sums by rounding to 16 bits alone, far less than by rounding them to bf16 or to 8 bits.
 #[test]
 fn maps_in_f32_are_rounded_in_the_space_of_products_alone() {
-    if sixteen::best().is_none() {
+    if integers::best().is_none() {
         return;
     }
     let trial = Trial::of(Geometry {
@@ -265,7 +265,7 @@ fn weights_in_8_bits_are_what_they_are_widened_to() {
 #[test]
 fn large_maps_of_weights_in_8_bits_are_squares() {
     let suits = |side: usize| suits_eights(&geometry(2, [1280, 1280], [side; 2], [1, 1]));
-    let expected = sixteen::best().is_some();
+    let expected = integers::best().is_some();
     assert_eq!([16, 24, 32].map(suits), [expected; 3]);
     assert_eq!([4, 8, 12].map(suits), [false; 3]);
 }

@@ -16,9 +16,9 @@ use super::squares::{Grid, Run, Source, gather, scatter};
 use crate::kernels::cpu::aligned::Lined;
 use crate::kernels::cpu::convolution::Job;
 use crate::kernels::cpu::executed::{Operands, count};
+use crate::kernels::cpu::integers;
 use crate::kernels::cpu::norm::Shifted;
 use crate::kernels::cpu::product::sized;
-use crate::kernels::cpu::sixteen;
 
 /// A layer, and how it is computed.
 #[derive(Clone, Copy)]
@@ -28,7 +28,7 @@ pub(super) struct Layer<'a> {
     pub(super) onto: bool,
     pub(super) grid: Grid,
     /// What multiplies, if numbers are [`fixed`].
-    pub(super) fixed: Option<sixteen::Kind>,
+    pub(super) fixed: Option<integers::Kind>,
 }
 
 /// Products of some squares: a point's are `plane` after those of the point before, a channel's `stride`.

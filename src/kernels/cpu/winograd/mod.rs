@@ -28,12 +28,12 @@ use macerator::Simd;
 use rayon::prelude::*;
 
 use super::convolution::{Convolution, Job};
+use super::integers;
 use super::maps::{Kept, KeptMut, Sink};
 use super::memory::working;
 use super::norm::Shifted;
 use super::product::{Values, sized};
 use super::simd::{lanes, lanes_of};
-use super::sixteen;
 use choice::{Kind, kind};
 pub(crate) use choice::{suits, suits_doubled, suits_eights};
 pub(crate) use kept::Owner;
@@ -113,7 +113,7 @@ pub(crate) fn convolve_doubled(whole: &Whole<'_>) -> Kept {
 fn fill_as<C: Scheme>(job: &Job<'_>, whole: &Whole<'_>, onto: bool) {
     let by = By {
         lanes: lanes(),
-        fixed: sixteen::best().filter(|_| whole.rounds()),
+        fixed: integers::best().filter(|_| whole.rounds()),
         near: true,
     };
     let scheme = C::default();
@@ -126,7 +126,7 @@ fn fill_as<C: Scheme>(job: &Job<'_>, whole: &Whole<'_>, onto: bool) {
 #[derive(Clone, Copy)]
 struct By {
     lanes: usize,
-    fixed: Option<sixteen::Kind>,
+    fixed: Option<integers::Kind>,
     near: bool,
 }
 

@@ -1,4 +1,5 @@
-//! Instructions that multiply pairs of whole numbers of 16 bits and sum the products in 32, which is exact: every processor gives the same.
+//! Instructions that multiply whole numbers, pairs of 16 bits or quads of 8, and sum the products in 32 bits, which is exact: every processor
+//! gives the same.
 //!
 //! [`by`] gives a [`Work`] an [`Instruction`].
 
@@ -8,24 +9,29 @@
     reason = "one instruction set runs through all of a kernel; instructions are there on some processors only"
 )]
 
-#[cfg(any(test, target_arch = "x86_64"))]
+#[cfg(target_arch = "x86_64")]
+mod own;
+
+#[cfg(test)]
 use std::marker::PhantomData;
 use std::sync::LazyLock;
 
 #[cfg(any(test, target_arch = "x86_64"))]
-use macerator::{Arch, WithSimd};
+use macerator::Arch;
+#[cfg(test)]
+use macerator::WithSimd;
 use macerator::{Simd, Vector};
 
 #[cfg(test)]
 use super::simd::lanes_on;
 use super::simd::{Floats, lanes, splat};
 
-/// Pairs of numbers, the first in a lane's lower half; or sums of products.
+/// Pairs or quads of numbers, the first in a lane's lowest bits; or sums of products.
 pub(super) type Integers<S> = Vector<S, i32>;
 
 /// One in every lane.
 #[inline(always)]
-pub(super) fn integers<S: Simd>(value: i32) -> Integers<S> {
+pub(super) fn splat_integer<S: Simd>(value: i32) -> Integers<S> {
     S::typed(S::splat_i32(value))
 }
 
@@ -39,7 +45,7 @@ pub(super) fn whole<S: Simd>(values: Floats<S>, inverse: Floats<S>) -> Integers<
 /// What is in the low 16 bits of both, as pairs.
 #[inline(always)]
 pub(super) fn pairs<S: Simd>(first: Integers<S>, second: Integers<S>) -> Integers<S> {
-    (first & integers::<S>(0xffff)) | (second << 16)
+    (first & splat_integer::<S>(0xffff)) | (second << 16)
 }
 
 /// What one stands for of the numbers of a vector of such a `size`, whose products with a [long](unit_of_long) one stay below 2³¹ with what
@@ -85,6 +91,17 @@ pub(super) trait Instruction {
         left: Integers<Self::Simd>,
         right: Integers<Self::Simd>,
     ) -> Integers<Self::Simd>;
+
+    /// The same of the four numbers of every lane's quads, those on the left without a sign.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instruction.
+    unsafe fn add_quads(
+        sums: Integers<Self::Simd>,
+        left: Integers<Self::Simd>,
+        right: Integers<Self::Simd>,
+    ) -> Integers<Self::Simd>;
 }
 
 /// What runs under an instruction. Its `by` must be inlined, or it lacks the instruction.
@@ -120,6 +137,16 @@ impl Kind {
             Self::Avx2 | Self::AvxVnni => 8,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 | Self::Avx512Vnni => 16,
+        }
+    }
+
+    /// Whether quads are multiplied at twice the rate of pairs.
+    pub(super) fn multiplies_quads(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni | Self::Avx512Vnni => true,
+            #[allow(unreachable_patterns, reason = "there may be no kinds")]
+            _ => false,
         }
     }
 
@@ -210,109 +237,17 @@ impl<S: Simd> Instruction for Plain<S> {
         let ([a, c], [b, d]) = (numbers(left), numbers(right));
         sums + a * b + c * d
     }
-}
 
-#[cfg(target_arch = "x86_64")]
-mod own {
-    use std::arch::x86_64::{
-        __m256i, __m512i, _mm256_add_epi32, _mm256_dpwssd_avx_epi32, _mm256_madd_epi16,
-        _mm512_add_epi32, _mm512_dpwssd_epi32, _mm512_madd_epi16,
-    };
-
-    use super::{Instruction, Integers, Kind, PhantomData, Simd, WithSimd, Work};
-    use crate::kernels::cpu::simd::lanes_of;
-
-    /// Some work by a kind.
-    pub(super) struct Own<W>(pub(super) Kind, pub(super) W);
-
-    impl<W: Work> WithSimd for Own<W> {
-        type Output = W::Output;
-
-        /// # Panics
-        ///
-        /// In vectors that the kind does not take.
-        #[inline(always)]
-        fn with_simd<S: Simd>(self) -> W::Output {
-            let Self(kind, work) = self;
-            // Not compiled for other vectors, which would be all of the work again. SAFETY: who asks for a kind has seen that it is there.
-            unsafe {
-                if const { lanes_of::<S>() == 8 } {
-                    match kind {
-                        Kind::Avx2 => return run_avx2::<S, W>(work),
-                        Kind::AvxVnni => return run_avx_vnni::<S, W>(work),
-                        _ => {}
-                    }
-                } else if const { lanes_of::<S>() == 16 } {
-                    match kind {
-                        Kind::Avx512 => return run_avx512::<S, W>(work),
-                        Kind::Avx512Vnni => return run_avx512_vnni::<S, W>(work),
-                        _ => {}
-                    }
-                }
-            }
-            unreachable!("{kind:?} takes other vectors")
+    unsafe fn add_quads(
+        mut sums: Integers<S>,
+        left: Integers<S>,
+        right: Integers<S>,
+    ) -> Integers<S> {
+        for up in [0, 8, 16, 24] {
+            let number = (left >> up) & splat_integer(0xff);
+            sums += number * ((right << (24 - up)) >> 24);
         }
-    }
-
-    /// An instruction over the registers of `S`, which are as long as `$register`, and what runs work by it, with all that `S` has.
-    macro_rules! instruction {
-        ($(#[$doc:meta])* $name:ident, $run:ident, $features:literal, $register:ty, $add:ident) => {
-            $(#[$doc])*
-            struct $name<S>(PhantomData<S>);
-
-            impl<S: Simd> Instruction for $name<S> {
-                type Simd = S;
-
-                #[inline(always)]
-                unsafe fn add(
-                    sums: Integers<S>,
-                    left: Integers<S>,
-                    right: Integers<S>,
-                ) -> Integers<S> {
-                    // SAFETY: registers as long as these are these, whatever they are called, and this is run with no others; the
-                    // instruction is the caller's promise.
-                    unsafe {
-                        let own = |integers: Integers<S>| std::mem::transmute_copy::<_, $register>(&*integers);
-                        let sums = $add(own(sums), own(left), own(right));
-                        S::typed(std::mem::transmute_copy(&sums))
-                    }
-                }
-            }
-
-            #[target_feature(enable = $features)]
-            fn $run<S: Simd, W: Work>(work: W) -> W::Output {
-                work.by::<$name<S>>()
-            }
-        };
-    }
-
-    instruction!(
-        /// Products of pairs, then sums.
-        Avx2, run_avx2, "avx2,bmi1,bmi2,f16c,fma,lzcnt,popcnt", __m256i, add_256
-    );
-    instruction!(
-        /// VNNI over vectors of 32 bytes.
-        AvxVnni, run_avx_vnni, "avx2,bmi1,bmi2,f16c,fma,lzcnt,popcnt,avxvnni", __m256i, _mm256_dpwssd_avx_epi32
-    );
-    instruction!(
-        /// Products of pairs, then sums.
-        Avx512, run_avx512, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,bmi1,bmi2,f16c,fma,lzcnt,popcnt", __m512i, add_512
-    );
-    instruction!(
-        /// VNNI over vectors of 64 bytes.
-        Avx512Vnni, run_avx512_vnni, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni,bmi1,bmi2,f16c,fma,lzcnt,popcnt", __m512i, _mm512_dpwssd_epi32
-    );
-
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    fn add_256(sums: __m256i, left: __m256i, right: __m256i) -> __m256i {
-        _mm256_add_epi32(sums, _mm256_madd_epi16(left, right))
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw")]
-    #[inline]
-    fn add_512(sums: __m512i, left: __m512i, right: __m512i) -> __m512i {
-        _mm512_add_epi32(sums, _mm512_madd_epi16(left, right))
+        sums
     }
 }
 
@@ -323,28 +258,30 @@ mod tests {
     use super::*;
     use crate::kernels::cpu::simd::{kinds, lanes_of, lanes_on};
 
-    /// Pairs whose products are summed, a vector after the other.
+    /// Words whose products are summed, a vector after the other, of pairs and of quads.
     struct Sums<'a>(&'a [[i32; 2]]);
 
     impl Work for Sums<'_> {
-        type Output = Vec<i32>;
+        type Output = [Vec<i32>; 2];
 
         #[inline(always)]
-        fn by<I: Instruction>(self) -> Vec<i32> {
+        fn by<I: Instruction>(self) -> [Vec<i32>; 2] {
             let lanes = const { lanes_of::<I::Simd>() };
-            let mut sums = vec![7; lanes];
+            let mut sums = [vec![7; lanes], vec![7; lanes]];
             for some in self.0.chunks_exact(lanes) {
                 let [left, right] =
-                    [0, 1].map(|side| some.iter().map(|pair| pair[side]).collect::<Vec<_>>());
+                    [0, 1].map(|side| some.iter().map(|word| word[side]).collect::<Vec<_>>());
+                let [pairs, quads] = sums.each_mut().map(Vec::as_mut_ptr);
                 // SAFETY: all are a vector long, and who runs this has the instruction.
                 unsafe {
-                    let at = sums.as_mut_ptr();
-                    let added = I::add(
-                        vload_unaligned(at),
+                    let (left, right) = (
                         vload_unaligned(left.as_ptr()),
                         vload_unaligned(right.as_ptr()),
                     );
-                    macerator::vstore_unaligned(at, added);
+                    let added = I::add(vload_unaligned(pairs), left, right);
+                    macerator::vstore_unaligned(pairs, added);
+                    let added = I::add_quads(vload_unaligned(quads), left, right);
+                    macerator::vstore_unaligned(quads, added);
                 }
             }
             sums
@@ -354,33 +291,35 @@ mod tests {
     /// The extremes among them, and sums that leave 32 bits.
     #[test]
     fn every_instruction_gives_the_plain_sums() {
-        let number = |i: usize, k: usize| {
-            i32::from(match (i * 31 + k) % 7 {
-                0 => i16::MIN,
-                1 => i16::MAX,
-                _ => ((i * 7919 + k * 104_729) as u16).cast_signed(),
-            })
+        let number = |i: usize, k: usize| match (i * 31 + k) % 7 {
+            0 => i16::MIN,
+            1 => i16::MAX,
+            2 => -0x7f01, // bytes of -127 and 255
+            _ => ((i * 7919 + k * 104_729) as u16).cast_signed(),
         };
-        let numbers: Vec<[i32; 4]> = (0..64)
-            .map(|i| [0, 1, 2, 3].map(|k| number(i, k)))
-            .collect();
-        let pair = |first: i32, second: i32| first & 0xffff | second << 16;
-        let pairs: Vec<[i32; 2]> = numbers
-            .iter()
-            .map(|[a, b, c, d]| [pair(*a, *b), pair(*c, *d)])
-            .collect();
+        let word = |i: usize, k: usize| {
+            let [low, high] = [number(i, k), number(i, k + 1)].map(i16::to_le_bytes);
+            i32::from_le_bytes([low[0], low[1], high[0], high[1]])
+        };
+        let words: Vec<[i32; 2]> = (0..64).map(|i| [word(i, 0), word(i, 2)]).collect();
         for arch in kinds() {
             let lanes = lanes_on(arch);
-            let mut expected = vec![7i32; lanes];
-            for (i, [a, b, c, d]) in numbers.iter().enumerate() {
-                let sum = &mut expected[i % lanes];
-                *sum = sum
-                    .wrapping_add(a.wrapping_mul(*c))
-                    .wrapping_add(b.wrapping_mul(*d));
+            let mut expected = [vec![7i32; lanes], vec![7i32; lanes]];
+            for (i, [left, right]) in words.iter().enumerate() {
+                for half in [0, 16] {
+                    let [a, b] = [left, right].map(|word| i32::from((word >> half) as i16));
+                    let sum = &mut expected[0][i % lanes];
+                    *sum = sum.wrapping_add(a.wrapping_mul(b));
+                }
+                for byte in 0..4 {
+                    let a = i32::from(left.to_le_bytes()[byte]);
+                    let b = i32::from(right.to_le_bytes()[byte].cast_signed());
+                    expected[1][i % lanes] += a * b;
+                }
             }
             for kind in Kind::all(lanes).into_iter().chain([Kind::Plain(arch)]) {
                 // SAFETY: the processor has every one of them.
-                assert_eq!(unsafe { by(kind, Sums(&pairs)) }, expected, "{kind:?}");
+                assert_eq!(unsafe { by(kind, Sums(&words)) }, expected, "{kind:?}");
             }
         }
     }
